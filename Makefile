@@ -1,0 +1,38 @@
+# Every target makes .venv by itself, and again when pyproject.toml or constraints.txt have changed.
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/ready  ## Train on the embedded winds and write demo/ with its report
+	$(BIN)/finegrid demo --out demo/
+
+test: check  ## Every check of the project: linters, types, all tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
+
+check: .venv/ready  ## Linters and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/ready-docs  ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+bench: .venv/ready  ## Measure every figure that the project promises, into bench/
+	$(BIN)/python -m finegrid.benchmark.bench --out bench/
+
+clean:  ## Remove what the other targets made, .venv included
+	rm -rf .venv site demo bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,test]"
+	@touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+.PHONY: help demo test check docs bench clean
