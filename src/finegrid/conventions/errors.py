@@ -1,0 +1,25 @@
+"""The one error for mistakes that a user can mend.
+
+A message has three parts: what was got (naming the file and the variable), what is expected, and the call or
+option that fixes it. The command line prints it and exits with code 2; any other exception is a fault of the
+program.
+"""
+
+from __future__ import annotations
+
+import xarray as xr
+
+
+class InputError(ValueError):
+    """A file, a variable, a unit or an option that the user can put right."""
+
+
+def provenance(fields: xr.Dataset, source: str) -> str:
+    """Words for `fields` in a message: `source` if the caller named one, else the file that they came from."""
+    return str(fields.encoding.get("source", source)) if source == "input" else source
+
+
+def described(fields: xr.Dataset) -> str:
+    """The first variables with their dimensions: "t2m (time, lat, lon), pr (time, lat, lon)"."""
+    shown = (f"{name} ({', '.join(map(str, field.dims))})" for name, field in list(fields.data_vars.items())[:8])
+    return ", ".join(shown) or "none"
