@@ -1,0 +1,187 @@
+"""Files as one lazy Dataset in the user's own names: NetCDF, HDF5, Zarr, GRIB and GeoTIFF, one or many.
+
+The format is read from the first bytes, and the reader is named to xarray explicitly: left to guess, xarray
+imports every reader that is installed, among them cfgrib, whose PROJ library can crash the process when it is
+loaded before pyproj's.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+
+from finegrid.conventions import InputError, find_variable
+from finegrid.conventions.axes import is_time
+from finegrid.data.geotiff import open_geotiff
+from finegrid.data.grib import open_grib
+
+# One block of a variable in memory; a few are alive at a time.
+_BLOCK_BYTES = 32_000_000
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
+_CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_EXPECTED = "expected NetCDF, HDF5, Zarr, GRIB or GeoTIFF"
+
+Chunks = Mapping[str, int] | None
+
+
+def open_fields(
+    paths: str | Path | Sequence[str | Path], *, variables: Sequence[str] | None = None, chunks: Chunks = None
+) -> xr.Dataset:
+    """Open files lazily, with their own names, decoded by the CF conventions.
+
+    Args:
+        paths: a file, a Zarr folder, a pattern such as "era5/*.nc", or a list of these. Several files are put together
+            along time or by variable.
+        variables: the variables to keep, by name or standard name; by default all.
+        chunks: sizes of the blocks per dimension; by default whole fields, as many times as fit in 32 MB.
+
+    Raises:
+        InputError: when a file is missing, damaged or no climate file, or files do not fit together.
+    """
+    files = _expanded(paths)
+    parts = [_open_one(file, chunks) for file in files]
+    fields = parts[0] if len(parts) == 1 else _combined(parts, files)
+    fields.encoding["source"] = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+    if variables is None:
+        return fields
+    source = str(fields.encoding["source"])
+    return fields[[_present(fields, name, source) for name in variables]]
+
+
+def _present(fields: xr.Dataset, wanted: str, source: str) -> str:
+    """The variable that is wanted; `ta@850` is a level of `ta` until the fields are harmonised."""
+    base = wanted.partition("@")[0]
+    if f"{base}{wanted.partition('@')[2]}" in fields.data_vars or wanted in fields.data_vars:
+        return find_variable(fields, wanted, source=source)
+    return find_variable(fields, base, source=source)
+
+
+def _expanded(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    each = [paths] if isinstance(paths, str | Path) else list(paths)
+    files: list[Path] = []
+    for pattern in (str(Path(path).expanduser()) for path in each):
+        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            what = "no file matches" if glob.has_magic(pattern) else "there is no file"
+            raise InputError(f"{what} '{pattern}'; expected a climate file. Check the path (now in {Path.cwd()})")
+        files += map(Path, found)
+    if not files:
+        raise InputError(
+            "got an empty list of files; expected at least one. Pass paths, or a pattern such as 'era5/*.nc'"
+        )
+    return files
+
+
+def _open_one(path: Path, chunks: Chunks) -> xr.Dataset:
+    fields = _reader(path)(path)
+    if not fields.data_vars:
+        raise InputError(
+            f"{path} holds no variables at its top level; {_EXPECTED} with gridded variables. Groups of a "
+            "file are not read: copy the group with `ncks -G : -g GROUP in.nc out.nc`"
+        )
+    if chunks is not None:
+        return fields.chunk({dim: size for dim, size in chunks.items() if dim in fields.dims})
+    return fields if fields.chunks else fields.chunk(_blocks(fields))
+
+
+def _reader(path: Path) -> Callable[[Path], xr.Dataset]:
+    if path.is_dir():
+        if any((path / mark).exists() for mark in _ZARR_MARKS):
+            return _open_zarr
+        raise InputError(f"{path} is a folder; {_EXPECTED}. Name the files in it with a pattern: '{path}/*.nc'")
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); {_EXPECTED}. Check its permissions") from error
+    if start.startswith((*_CLASSIC, b"\x89HDF\r\n\x1a\n")):
+        return _open_netcdf
+    if start.startswith(b"GRIB"):
+        return open_grib
+    if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return open_geotiff
+    if start.startswith(b"PK") and path.suffix == ".zip":
+        return _open_zarr
+    raise InputError(
+        f"{path} is not a climate file (it starts with {start!r}); {_EXPECTED}. Check the path or the download"
+    )
+
+
+def _open_netcdf(path: Path) -> xr.Dataset:
+    fields = _decoded(path, str(path), xr.backends.NetCDF4BackendEntrypoint, {})
+    with path.open("rb") as file:
+        classic = file.read(4) in _CLASSIC
+    # The NetCDF library reads zeros beyond the end of a classic file.
+    stored = sum(_stored_bytes(variable) for variable in fields.variables.values()) if classic else 0
+    if stored > path.stat().st_size:
+        fields.close()
+        raise InputError(
+            f"{path} is truncated: it has {path.stat().st_size} bytes of at least {stored}; expected a whole "
+            "file. Copy or download it again"
+        )
+    return fields
+
+
+def _stored_bytes(variable: xr.Variable) -> int:
+    dtype = np.dtype(variable.encoding.get("dtype", variable.dtype))
+    shape = variable.encoding.get("original_shape", variable.shape)
+    return int(np.prod(shape, dtype=np.int64)) * (0 if dtype.kind == "O" else dtype.itemsize)
+
+
+def _open_zarr(path: Path) -> xr.Dataset:
+    if path.is_file():
+        import zarr
+
+        store: Any = zarr.storage.ZipStore(path, mode="r")
+        options: dict[str, Any] = {"consolidated": None}
+    else:
+        store, options = str(path), {"consolidated": (path / ".zmetadata").exists()}
+    return _decoded(path, store, xr.backends.ZarrBackendEntrypoint, options)
+
+
+def _decoded(path: Path, store: Any, engine: Any, options: dict[str, Any]) -> xr.Dataset:
+    try:
+        return xr.open_dataset(
+            store, engine=engine, decode_coords="all", decode_timedelta=False, backend_kwargs=options
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{path} does not follow the CF conventions: {error}. Correct the attributes that the message "
+            "names, for example with `ncatted`; units of time are such as 'days since 1970-01-01'"
+        ) from error
+    except (OSError, RuntimeError, KeyError) as error:
+        raise InputError(
+            f"{path} is damaged or truncated ({error}); {_EXPECTED}. Copy or download it again, and check it "
+            "with `ncdump -h`"
+        ) from error
+
+
+def _blocks(fields: xr.Dataset) -> dict[str, int]:
+    """Whole fields, several times in a block: a multiple of what the file has in one piece."""
+    largest = max(fields.data_vars.values(), key=lambda field: field.size, default=None)
+    if largest is None or not largest.ndim:
+        return {}
+    dated = [dim for dim in largest.dims if dim in fields.coords and is_time(fields[dim])]
+    dim = str((dated or list(largest.dims))[0])
+    per_step = largest.nbytes // max(1, largest.sizes[dim])
+    piece = int((largest.encoding.get("preferred_chunks") or {}).get(dim, 1))
+    steps = max(1, _BLOCK_BYTES // max(1, per_step))
+    return {dim: max(piece, steps // piece * piece)}
+
+
+def _combined(parts: list[xr.Dataset], files: list[Path]) -> xr.Dataset:
+    """Several files as one, along time or by variable."""
+    merging: dict[str, Any] = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "exact"}
+    try:
+        return cast(xr.Dataset, xr.combine_by_coords(parts, combine_attrs="override", **merging))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{files[0]} and {len(files) - 1} more files do not fit together: {error}. Expected the same "
+            "grid and calendar, and times that do not overlap. Open them one by one with open_fields, mend "
+            "them, and join them with xr.concat"
+        ) from error

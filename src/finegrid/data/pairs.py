@@ -1,0 +1,171 @@
+"""Coarse and fine fields that belong together: the same variables, units and times, one grid nested in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import xarray as xr
+
+from finegrid.conventions import InputError, Names, check_values, find_variable, harmonise
+from finegrid.conventions.errors import provenance
+from finegrid.data.inputs import CoarseInputs, block_grid, in_units, on_blocks
+from finegrid.data.splits import Indices
+from finegrid.grids import Grid, Operator, nesting
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Aligned fields in standard form.
+
+    Attributes:
+        coarse: fields named by `inputs.channels`, (time, h, w).
+        fine: the predicted variables, (time, H, W), in the user's units.
+        inputs: how `coarse` was taken from the coarse file.
+        grid: fine grid, its mask False where the fine field is always missing.
+        factor: fine cells in a coarse cell along y and x.
+        names: the way back to the fine file's own words.
+        remapped: whether the coarse file had other cells than whole blocks of fine ones.
+    """
+
+    coarse: xr.Dataset
+    fine: xr.Dataset
+    inputs: CoarseInputs
+    grid: Grid
+    factor: tuple[int, int]
+    names: Names
+    remapped: bool
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Fine names of the predicted variables."""
+        return tuple(self.inputs.variables)
+
+    @property
+    def operator(self) -> Operator:
+        """The area-weighted mean from the fine to the coarse grid."""
+        return Operator.conservative(self.grid, self.inputs.grid)
+
+    def at(self, indices: Indices) -> Pair:
+        """The same pair at some of its times."""
+        return replace(self, coarse=self.coarse.isel(time=indices), fine=self.fine.isel(time=indices))
+
+
+def pair(
+    coarse: xr.Dataset,
+    fine: xr.Dataset,
+    *,
+    variables: Mapping[str, str] | Sequence[str] | None = None,
+    predictors: Sequence[str] = (),
+) -> Pair:
+    """Bring coarse and fine fields together and into memory.
+
+    Args:
+        coarse: coarse fields, in any names.
+        fine: fine fields, in any names.
+        variables: fine names to predict, mapped to coarse names where these differ; None is all that both have.
+        predictors: further coarse variables.
+
+    Raises:
+        InputError: on variables, units, times or domains that do not fit together, or values that are not numbers.
+    """
+    sources = provenance(coarse, "the coarse input"), provenance(fine, "the fine input")
+    (low, _), (high, names) = harmonise(coarse, source=sources[0]), harmonise(fine, source=sources[1])
+    matched = _matched(low, high, variables, sources)
+    low, high = _common_times(low, high[list(matched)], sources)
+    inputs = _settled(low, high, matched, tuple(predictors), sources)
+    fields, way = on_blocks(_taken(low, inputs, sources[0]), inputs.grid, sources[0])
+    for part, source in ((fields, sources[0]), (high, sources[1])):
+        check_values(part, source=source)
+    fields, high = fields.load(), high.load()
+    grid = _masked(Grid.of(high), high)
+    factor = nesting(grid, inputs.grid)
+    if factor is None:
+        raise InputError(f"the coarse grid of {sources[0]} is not made of blocks of cells of {sources[1]}")
+    return Pair(fields, high, inputs, grid, factor, names, way == "remap")
+
+
+def _matched(
+    coarse: xr.Dataset,
+    fine: xr.Dataset,
+    variables: Mapping[str, str] | Sequence[str] | None,
+    sources: tuple[str, str],
+) -> dict[str, str]:
+    """Coarse name of every fine variable."""
+    if variables is None:
+        found = {}
+        for name in map(str, fine.data_vars):
+            try:
+                found[name] = find_variable(coarse, name, source=sources[0])
+            except InputError:
+                continue
+        if found:
+            return found
+        raise InputError(
+            f"{sources[0]} and {sources[1]} have no variable in common: {_listed(coarse)} and {_listed(fine)}; "
+            "expected at "
+            "least one that both have; map them with data.variables: {fine name: coarse name} (--variables fine=coarse)"
+        )
+    wanted = dict(variables) if isinstance(variables, Mapping) else {name: name for name in variables}
+    matched = {}
+    for name, theirs in wanted.items():
+        mine = find_variable(fine, name, source=sources[1])
+        matched[mine] = find_variable(coarse, theirs, source=sources[0])
+    return matched
+
+
+def _listed(fields: xr.Dataset) -> str:
+    return ", ".join(map(str, fields.data_vars)) or "none"
+
+
+def _common_times(coarse: xr.Dataset, fine: xr.Dataset, sources: tuple[str, str]) -> tuple[xr.Dataset, xr.Dataset]:
+    kinds = [str(fields.time.dt.calendar) for fields in (coarse, fine)]
+    standard = {"standard", "gregorian", "proleptic_gregorian"}
+    if kinds[0] != kinds[1] and not set(kinds) <= standard:
+        raise InputError(
+            f"the calendars differ: {kinds[0]} in {sources[0]}, {kinds[1]} in {sources[1]}; expected one; convert with "
+            f"coarse.convert_calendar('{kinds[1]}', align_on='date')"
+        )
+    common = coarse.indexes["time"].intersection(fine.indexes["time"])
+    if not len(common):
+        spans = [f"{str(f.time.values[0])[:16]} to {str(f.time.values[-1])[:16]}" for f in (coarse, fine)]
+        raise InputError(
+            f"{sources[0]} ({spans[0]}) and {sources[1]} ({spans[1]}) have no times in common; expected the same "
+            "time stamps; "
+            "when days are stamped at different hours, use fields.assign_coords(time=fields.time.dt.floor('D')) on both"
+        )
+    return coarse.sel(time=common), fine.sel(time=common)
+
+
+def _settled(
+    coarse: xr.Dataset,
+    fine: xr.Dataset,
+    matched: Mapping[str, str],
+    predictors: tuple[str, ...],
+    sources: tuple[str, str],
+) -> CoarseInputs:
+    """The inputs of a downscaler for this pair."""
+    grid = block_grid(Grid.of(fine), Grid.of(coarse))
+    units = {name: str(fine[name].attrs.get("units", "")) for name in matched}
+    found = {name: find_variable(coarse, name, source=sources[0]) for name in predictors}
+    clash = sorted(set(found) & set(matched))
+    if clash:
+        raise InputError(
+            f"'{clash[0]}' is both a variable to predict and a predictor; expected one of the two; leave it out of "
+            "data.predictors: the coarse field of a predicted variable is always used"
+        )
+    units |= {name: str(coarse[theirs].attrs.get("units", "")) for name, theirs in found.items()}
+    return CoarseInputs(dict(matched), predictors, units, grid)
+
+
+def _taken(coarse: xr.Dataset, inputs: CoarseInputs, source: str) -> xr.Dataset:
+    theirs = {**inputs.variables, **{name: find_variable(coarse, name) for name in inputs.predictors}}
+    fields = {name: in_units(coarse[own], inputs.units[name], source).rename(name) for name, own in theirs.items()}
+    return coarse.drop_vars(list(coarse.data_vars)).assign(fields)
+
+
+def _masked(grid: Grid, fine: xr.Dataset) -> Grid:
+    """The grid without the cells that never hold a value in some variable."""
+    seen = np.logical_and.reduce([np.isfinite(field.values).any(axis=0) for field in fine.data_vars.values()])
+    return grid if seen.all() else grid.masked(seen)
