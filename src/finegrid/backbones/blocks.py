@@ -1,0 +1,144 @@
+"""Pieces that backbones share: padded convolutions, residual blocks, the way in and the way out.
+
+Networks are cheap where there are few cells, so most of them work on the coarse grid. Fields on the fine
+grid come in by pixel-unshuffle (the fy * fx fine cells of a coarse cell become channels) and go out by its
+inverse, the pixel shuffle; factors may differ between y and x.
+
+Sources: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+Convolutional Neural Network", CVPR 2016 (pixel shuffle); He et al., "Deep Residual Learning for Image
+Recognition", CVPR 2016.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finegrid.conventions import InputError
+
+PADDINGS = ("replicate", "zeros", "circular-longitude")
+
+
+class Convolution(nn.Module):
+    """Convolution with an odd kernel that keeps the size of the field.
+
+    Args:
+        padding: what lies beyond the edge. ``replicate`` the edge itself; ``zeros``; ``circular-longitude``
+            the other side in x (a domain all around the Earth) and the edge itself in y.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, kernel: int = 3, padding: str = "replicate", bias: bool = True
+    ) -> None:
+        super().__init__()
+        if padding not in PADDINGS:
+            raise InputError(f"got padding {padding!r}; expected one of {', '.join(PADDINGS)}; try padding='replicate'")
+        self.margin = kernel // 2
+        self.padding = padding if self.margin else "zeros"
+        inner = self.margin if padding == "zeros" else 0
+        self.convolution = nn.Conv2d(inputs, outputs, kernel, padding=inner, bias=bias)
+
+    def forward(self, field: Tensor) -> Tensor:
+        margin = self.margin
+        if self.padding == "replicate":
+            field = functional.pad(field, (margin,) * 4, mode="replicate")
+        elif self.padding == "circular-longitude":
+            field = functional.pad(field, (margin, margin, 0, 0), mode="circular")
+            field = functional.pad(field, (0, 0, margin, margin), mode="replicate")
+        output: Tensor = self.convolution(field)
+        return output
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around which the field is carried unchanged: ``y + conv(relu(conv(y)))``."""
+
+    def __init__(self, width: int, *, padding: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = Convolution(width, width, padding=padding)
+        self.drop = nn.Dropout2d(dropout)
+        self.second = Convolution(width, width, padding=padding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        change: Tensor = self.second(self.drop(functional.relu(self.first(features))))
+        return features + change
+
+
+class Stem(nn.Module):
+    """The way in: weather (coarse fields) and place (static fields, learned position) become features.
+
+    One convolution over both, written as a sum, because the place is the same for the whole batch.
+
+    Args:
+        shape: coarse (h, w); binding only with an embedding.
+        embedding: channels of a learned field on the coarse grid that tells the network where it is; 0 for
+            none.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        static: int,
+        factor: tuple[int, int],
+        shape: tuple[int, int],
+        embedding: int,
+        width: int,
+        padding: str,
+    ) -> None:
+        super().__init__()
+        self.static, self.factor = static, factor
+        self.weather = Convolution(inputs, width, padding=padding)
+        self.embedding = nn.Parameter(0.1 * torch.randn(1, embedding, *shape)) if embedding else None
+        place = static * factor[0] * factor[1] + embedding
+        self.place = Convolution(place, width, padding=padding, bias=False) if place else None
+
+    def forward(self, coarse: Tensor, static: Tensor | None) -> Tensor:
+        features: Tensor = self.weather(coarse)
+        place = []
+        if self.embedding is not None:
+            place.append(_checked_position(self.embedding, coarse.shape))
+        if self.static:
+            place.append(unshuffle(checked_static(static, self.static), self.factor))
+        return features if self.place is None else features + self.place(torch.cat(place, dim=1))
+
+
+def _checked_position(embedding: Tensor, shape: torch.Size) -> Tensor:
+    """The learned position, if it was learned on this domain."""
+    if embedding.shape[-2:] != shape[-2:]:
+        raise InputError(
+            f"got coarse fields of {tuple(shape[-2:])} cells; "
+            f"the position embedding was built for {tuple(embedding.shape[-2:])}; "
+            "build the backbone with embedding=0 to use it on other domains"
+        )
+    return embedding
+
+
+def checked_static(static: Tensor | None, channels: int) -> Tensor:
+    """The static fields, if they are what the backbone was built for."""
+    if static is None or static.shape[1] != channels:
+        got = "none" if static is None else str(static.shape[1])
+        raise InputError(
+            f"got {got} static fields; the backbone was built for {channels}; "
+            "pass the fields that it was built with, or build it with static=0"
+        )
+    return static
+
+
+def shuffle(features: Tensor, factor: tuple[int, int]) -> Tensor:
+    """Channels to fine cells: ``(batch, C * fy * fx, h, w) -> (batch, C, fy * h, fx * w)``."""
+    (fy, fx), (batch, channels, height, width) = factor, features.shape
+    split = features.reshape(batch, channels // (fy * fx), fy, fx, height, width)
+    return split.permute(0, 1, 4, 2, 5, 3).reshape(batch, -1, fy * height, fx * width)
+
+
+def unshuffle(fine: Tensor, factor: tuple[int, int]) -> Tensor:
+    """Fine cells to channels: the inverse of `shuffle`."""
+    (fy, fx), (batch, channels, height, width) = factor, fine.shape
+    split = fine.reshape(batch, channels, height // fy, fy, width // fx, fx)
+    return split.permute(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // fy, width // fx)
+
+
+def repeated(coarse: Tensor, factor: tuple[int, int]) -> Tensor:
+    """Every fine cell gets the value of its coarse cell: ``(..., h, w) -> (..., fy * h, fx * w)``."""
+    return coarse.repeat_interleave(factor[0], dim=-2).repeat_interleave(factor[1], dim=-1)

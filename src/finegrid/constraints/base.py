@@ -1,0 +1,140 @@
+"""What a constraint is, and how far a field is from obeying it.
+
+A constraint turns the raw fine field of a network into an admissible one: the weighted mean of the fine
+cells of every coarse cell equals that cell's value (water, energy and momentum do not appear or vanish by
+downscaling). Constraints act in PHYSICAL units, on tensors ``(..., channel, H, W)`` and ``(..., channel, h,
+w)``, and know the two grids only through an `Aggregation`, so that area weights and missing cells are
+decided in one place.
+
+Float32 is enough because the layers work with differences from the coarse value and then correct what
+rounding left once more: at 300 K the mean is off by less than one unit in the last place of the fine
+values.
+
+Notation in this folder: x coarse value, yt raw fine value, m = mean(yt), y constrained fine value.
+
+Source: Harder et al., "Hard-Constrained Deep Learning for Climate Downscaling", JMLR 24(365), 2023.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+class Aggregation(Protocol):
+    """The linear map from fine to coarse cells, as tensors: any floating dtype in, the same dtype out.
+
+    Fine cells that are not valid hold any value, even NaN, and must not reach a result or a gradient. A
+    coarse cell without any valid fine cell gets 0 from `mean` and `max`.
+    """
+
+    def mean(self, fine: Tensor) -> Tensor:
+        """Weighted mean over the valid fine cells of each coarse cell, ``(..., H, W) -> (..., h, w)``."""
+        ...
+
+    def max(self, fine: Tensor) -> Tensor:
+        """Largest valid fine value of each coarse cell, ``(..., H, W) -> (..., h, w)``."""
+        ...
+
+    def spread(self, coarse: Tensor) -> Tensor:
+        """Gives each fine cell the value of its coarse cell, ``(..., h, w) -> (..., H, W)``."""
+        ...
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """Admissible fields: see the module docstring for shapes and units.
+
+    Attributes:
+        conserves: the projected field reproduces the coarse one to rounding.
+        needs_positive: only for units without negative values (kelvin, rain, humidity); refuse winds and
+            degC.
+        statistics: names of the per-channel numbers of the training data that the constructor takes as
+            keywords, among ``scale`` (mean of |coarse|), ``low`` and ``high`` (smallest and largest fine
+            value).
+    """
+
+    conserves: ClassVar[bool]
+    needs_positive: ClassVar[bool]
+    statistics: ClassVar[tuple[str, ...]]
+
+    def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        """Makes the raw output of a network admissible; differentiable."""
+        ...
+
+    def reproject(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        """Repairs a field that is physical already (calibrated, rounded); changes no admissible field."""
+        ...
+
+    def violation(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        """How far each sample is from conserving; see `violation`."""
+        ...
+
+
+def violation(fine: Tensor, coarse: Tensor, operator: Aggregation, *, typical: Tensor | None = None) -> Tensor:
+    """Largest relative error of conservation in each sample, ``(...,)``, dimensionless, float64.
+
+    ``max |mean(y) - x| / max(|x|, typical)`` over channels and coarse cells. Coarse cells that are missing
+    or hold no valid fine cell are left out. A NaN in a valid fine cell gives NaN.
+
+    Args:
+        typical: size of each channel, broadcastable to ``(channel, h, w)``, in the units of the channel; by
+            default the mean of |x| over everything in this call, so that a dry day is measured against the
+            usual rain.
+    """
+    fine, coarse = fine.detach().double(), coarse.detach().double()
+    filled = operator.mean(torch.ones(fine.shape[-3:], dtype=fine.dtype, device=fine.device)) > 0
+    known = torch.isfinite(coarse) & filled
+    target = torch.where(torch.isfinite(coarse), coarse, 0.0).expand(known.shape)
+    size = torch.where(known, target.abs(), 0.0)
+    if typical is None:
+        others = [dim for dim in range(-size.ndim, 0) if dim != -3]
+        typical = size.sum(others, keepdim=True) / known.sum(others, keepdim=True).clamp(min=1)
+    error = torch.where(known, (operator.mean(fine) - target).abs(), 0.0)
+    relative = torch.where(error == 0, 0.0, error / torch.maximum(size, typical.to(size)))
+    return relative.amax((-3, -2, -1))
+
+
+def per_channel(value: float | Sequence[float]) -> Tensor:
+    """One number, or one per channel, in the shape that broadcasts against ``(..., channel, H, W)``."""
+    return torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+
+
+class HardConstraint(nn.Module, ABC):
+    """A layer that conserves exactly; a variant says how it shares the correction out among the fine cells.
+
+    A missing (NaN) coarse value leaves its block as it is. Half-precision output of a network is lifted to
+    the precision of the coarse field, because no constraint can hold to 1e-6 in numbers with an error of
+    1e-3.
+    """
+
+    conserves: ClassVar[bool] = True
+    needs_positive: ClassVar[bool] = False
+    statistics: ClassVar[tuple[str, ...]] = ()
+
+    def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        fine = fine.to(torch.promote_types(fine.dtype, coarse.dtype))
+        known = torch.isfinite(coarse)
+        target = torch.where(known, coarse, 0.0).to(fine.dtype)
+        projected = self._conserve(fine, target, operator)
+        with torch.no_grad():
+            correction = self._polish(projected, target, operator) - projected
+        return torch.where(operator.spread(known.to(fine.dtype)) > 0, projected + correction, fine)
+
+    def reproject(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        return self.project(fine, coarse, operator)
+
+    def violation(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        return violation(fine, coarse, operator)
+
+    @abstractmethod
+    def _conserve(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        """The layer where every coarse value is known; finite in value and gradient for finite input."""
+
+    @abstractmethod
+    def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
+        """Removes what rounding left of the violation; sees no gradient."""
