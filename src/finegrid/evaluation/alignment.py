@@ -1,0 +1,193 @@
+"""Prediction, truth, baselines and coarse field on common ground: names, units, grid and times.
+
+Everything is checked here, before anything is computed, and refused in the user's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from finegrid.conventions import InputError, convert_units, find_variable, harmonise
+from finegrid.grids import Grid, nesting
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variable, ready to be scored.
+
+    Attributes:
+        truth: (time, y, x).
+        predictions: (member, time, y, x) by method, the judged one first; in the truth's units, on its grid
+            and times.
+        coarse: (time, y, x) on the coarse grid in the truth's units, where there is one.
+        unshared: most times that one of the fields has and not all have.
+    """
+
+    truth: xr.DataArray
+    predictions: Mapping[str, xr.DataArray]
+    coarse: xr.DataArray | None
+    unshared: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of the variable in the truth."""
+        return str(self.truth.name)
+
+
+def align(
+    predictions: Mapping[str, xr.Dataset],
+    truth: xr.Dataset,
+    coarse: xr.Dataset | None,
+    *,
+    variables: Sequence[str] | None = None,
+) -> tuple[Case, ...]:
+    """Cases of all variables that truth and prediction share.
+
+    Args:
+        predictions: by method, in the user's names; the judged one first.
+        truth: in the user's names.
+        coarse: what the prediction was made from, in the user's names.
+        variables: names in the truth; by default all that the judged prediction has.
+
+    Raises:
+        InputError: when grids differ, no time is common, units do not convert or a variable is missing.
+    """
+    reference = _harmonised(truth, "truth")
+    others = {name: _harmonised(fields, name) for name, fields in predictions.items()}
+    given = None if coarse is None else _harmonised(coarse, "coarse")
+    for name, fields in others.items():
+        _check_grid(fields, reference, name)
+    everyone = {"truth": reference, **others} if given is None else {"truth": reference, **others, "coarse": given}
+    times = _common_times(everyone)
+    unshared = max(fields.sizes["time"] for fields in everyone.values()) - len(times)
+    return tuple(
+        Case(
+            reference[variable].pipe(_at, times).transpose("time", "y", "x"),
+            {name: _prediction(fields, reference[variable], times, name) for name, fields in others.items()},
+            None if given is None else _coarse(given, reference[variable], times),
+            unshared,
+        )
+        for variable in _variables(reference, next(iter(others.values())), next(iter(others)), variables)
+    )
+
+
+def _harmonised(fields: xr.Dataset, source: str) -> xr.Dataset:
+    if not isinstance(fields, xr.Dataset):
+        raise InputError(
+            f"got a {type(fields).__name__} as {source}; expected an xarray Dataset; "
+            "make one with field.to_dataset(name=...)"
+        )
+    return harmonise(fields, source=source)[0]
+
+
+def _check_grid(fields: xr.Dataset, truth: xr.Dataset, source: str) -> None:
+    got, expected = Grid.of(fields), Grid.of(truth)
+    if nesting(got, expected) != (1, 1):
+        raise InputError(
+            f"got {source} on a grid of {_extent(got)}; expected the grid of the truth, {_extent(expected)}; "
+            "crop both to the same cells, or bring one to the other's grid with "
+            "finegrid.grids.Operator.conservative(Grid.of(fine), Grid.of(coarse))(fields)"
+        )
+
+
+def _extent(grid: Grid) -> str:
+    system = "latitude-longitude" if grid.is_latlon else "its own projection"
+    rows = f"y {grid.y[0]:g} to {grid.y[-1]:g}, x {grid.x[0]:g} to {grid.x[-1]:g}"
+    return f"{grid.shape[0]} x {grid.shape[1]} cells ({rows}, {system})"
+
+
+def _common_times(everyone: Mapping[str, xr.Dataset]) -> pd.Index:
+    indexes = {name: fields.indexes["time"] for name, fields in everyone.items()}
+    for name, index in indexes.items():
+        if not index.is_unique:
+            raise InputError(
+                f"got times that occur twice in {name}; expected each time once; "
+                "keep the first of them with fields.drop_duplicates('time')"
+            )
+    common = next(iter(indexes.values()))
+    for index in indexes.values():
+        common = common[common.isin(index)]
+    if len(common):
+        return common
+    extents = "; ".join(f"{name} {_time_extent(index)}" for name, index in indexes.items())
+    raise InputError(
+        f"got no time that all fields have ({extents}); expected the same times and calendar; select "
+        "overlapping "
+        "periods with fields.sel(time=slice(...)), or bring calendars together with "
+        "fields.convert_calendar(...)"
+    )
+
+
+def _at(field: xr.DataArray, times: pd.Index) -> xr.DataArray:
+    # By position: a label of one calendar class does not look up the same time in another.
+    return field.isel(time=np.flatnonzero(field.indexes["time"].isin(times)))
+
+
+def _time_extent(index: pd.Index) -> str:
+    if not len(index):
+        return "has none"
+    calendar = getattr(index, "calendar", "standard")
+    return f"{index[0]} to {index[-1]}, {len(index)} times, {calendar} calendar"
+
+
+def _variables(truth: xr.Dataset, prediction: xr.Dataset, source: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    if wanted is not None:
+        return tuple(find_variable(truth, name, source="truth") for name in wanted)
+    fields = [str(name) for name, field in truth.data_vars.items() if {"time", "y", "x"} <= set(field.dims)]
+    shared = tuple(name for name in fields if _found(prediction, name, source))
+    if shared:
+        return shared
+    raise InputError(
+        f"got {source} with {', '.join(map(str, prediction.data_vars)) or 'no variable'}; expected one of "
+        "those of the "
+        f"truth: {', '.join(fields) or 'none has time, y and x'}; rename it with "
+        f"fields.rename({{'old': 'new'}})"
+    )
+
+
+def _found(fields: xr.Dataset, name: str, source: str) -> bool:
+    try:
+        find_variable(fields, name, source=source)
+    except InputError:
+        return False
+    return True
+
+
+def _prediction(fields: xr.Dataset, truth: xr.DataArray, times: pd.Index, source: str) -> xr.DataArray:
+    field = _in_units_of(truth, fields[find_variable(fields, str(truth.name), source=source)], source)
+    field = field if "member" in field.dims else field.expand_dims("member")
+    return field.pipe(_at, times).transpose("member", "time", "y", "x")
+
+
+def _coarse(fields: xr.Dataset, truth: xr.DataArray, times: pd.Index) -> xr.DataArray | None:
+    if not _found(fields, str(truth.name), "coarse"):
+        return None
+    field = fields[find_variable(fields, str(truth.name), source="coarse")]
+    return _in_units_of(truth, field, "coarse").pipe(_at, times).transpose("time", "y", "x")
+
+
+def _in_units_of(truth: xr.DataArray, field: xr.DataArray, source: str) -> xr.DataArray:
+    units = truth.attrs.get("units")
+    if units is None and field.attrs.get("units") is None:
+        return field
+    if units is None:
+        raise InputError(
+            f"got '{truth.name}' of truth without units, and of {source} in '{field.attrs['units']}'; "
+            "expected units on "
+            f"both; set them: truth['{truth.name}'].attrs['units'] = '{field.attrs['units']}'"
+        )
+    return convert_units(field, units, source=source)
+
+
+def step_seconds(field: xr.DataArray) -> float | None:
+    """Most common seconds between times; None for a single time."""
+    time = field["time"].values
+    if len(time) < 2:
+        return None
+    steps = pd.to_timedelta(np.diff(time)).total_seconds()
+    return float(np.median(steps))

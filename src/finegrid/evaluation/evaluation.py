@@ -1,0 +1,52 @@
+"""An evaluation as users hold it: scores, the verdict in one sentence, a table, a JSON file and a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finegrid.evaluation.scores import Scores
+from finegrid.evaluation.verdict import verdict
+from finegrid.evaluation.wording import markdown_table
+
+
+@dataclass(frozen=True)
+class Evaluation(Scores):
+    """Scores of a prediction beside its baselines, and how to tell others about them."""
+
+    @property
+    def verdict(self) -> str:
+        """One honest sentence: which method is best, by how much, and whether the coarse field is kept."""
+        return verdict(self)
+
+    def table(self) -> str:
+        """Scores as Markdown: the best in bold, those that cannot be told apart from it with a tilde."""
+        return "\n\n".join(markdown_table(self, variable) for variable in self.variables)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        words = {"task": self.task, "split": self.split, "seconds": self.seconds, "method": self.method}
+        scores = [score.to_dict() for score in self.scores]
+        return {**words, "verdict": self.verdict, "notes": list(self.notes), "scores": scores}
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the scores and return where."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return target
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        training_log: str | Path | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write one self-contained HTML page (`report.write_report`)."""
+        from finegrid.evaluation.report import write_report  # matplotlib is heavy
+
+        return write_report(self, path, training_log=training_log, provenance=provenance)

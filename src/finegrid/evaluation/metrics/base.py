@@ -1,0 +1,157 @@
+"""What a metric is: a statistic per point, a weighted mean over points and times, and a finish.
+
+    score = finish(mean(statistic_1), mean(statistic_2), ...)
+
+The root-mean-square error is `(prediction - truth)**2`, averaged, then the square root. Splitting it so
+keeps weights and missing cells in one place (`averaging`), lets fields stream through in blocks of time, and
+gives the bootstrap per-time sums that it can draw from at no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finegrid.conventions import InputError
+from finegrid.evaluation.averaging import Array, Totals
+from finegrid.evaluation.metrics.reference import Reference
+
+# Values of a prediction held at once: 16 MB as float64, and some twenty fields of that size while it is scored.
+_VALUES_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive times of one variable, missing values as NaN.
+
+    Attributes:
+        prediction: (member, time, y, x).
+        truth: (time, y, x).
+        reference: what is known about the truth as a whole.
+        coarse: (time, y, x) on the coarse grid, where there is one.
+    """
+
+    prediction: Array
+    truth: Array
+    reference: Reference
+    coarse: Array | None = None
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Where there is a truth to compare with (time, y, x)."""
+        return np.isfinite(self.truth)
+
+    @cached_property
+    def mean(self) -> Array:
+        """Mean over the members (time, y, x)."""
+        return np.asarray(self.prediction.mean(axis=0))
+
+    def missing(self) -> int:
+        """Number of cells and times with a truth and no finite prediction."""
+        return int((self.known & ~np.isfinite(self.mean)).sum())
+
+
+def area_weights(reference: Reference) -> Array:
+    """Areas of the fine cells."""
+    return reference.grid.area
+
+
+def equal_weights(reference: Reference) -> Array:
+    """The same weight for every point."""
+    return np.ones(())
+
+
+def always(reference: Reference) -> bool:
+    """Every variable."""
+    return True
+
+
+def absolute(difference: Array) -> Array:
+    """Distance of a score from the best one on a plain scale."""
+    return np.abs(difference)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of predictions (member, time, y, x) against a truth (time, y, x).
+
+    Attributes:
+        name: as in METRICS.
+        title: for people.
+        statistics: from a block to statistics per point (statistic, time, *points).
+        finish: from mean statistics (statistic, ...) to scores (...).
+        best: the score of a perfect prediction.
+        in_units: whether the score has the units of the variable.
+        weights: weight of each point.
+        applies: which variables it is for.
+        extreme: the largest statistic counts and not the mean.
+        resolution: scores closer to the best than this count as perfect.
+        proportional: whether half the best score is as far from it as twice.
+    """
+
+    name: str
+    title: str
+    statistics: Callable[[Block], Array]
+    finish: Callable[[Array], Array]
+    best: float = 0.0
+    in_units: bool = False
+    weights: Callable[[Reference], Array] = area_weights
+    applies: Callable[[Reference], bool] = always
+    extreme: bool = False
+    resolution: float = 0.0
+    proportional: bool = False
+
+    def totals(self, block: Block) -> Totals:
+        """Sums over the points of each time of the block."""
+        return Totals.of(self.statistics(block), self.weights(block.reference), extreme=self.extreme)
+
+    def distance(self, scores: Array) -> Array:
+        """How far scores are from the best one: the smaller the better."""
+        if self.proportional:
+            with np.errstate(divide="ignore"):
+                away = np.abs(np.log(np.maximum(scores, 0.0) / self.best))
+        else:
+            away = np.abs(scores - self.best)
+        return np.where(away < self.resolution, 0.0, away)
+
+    def __call__(self, prediction: xr.DataArray, truth: xr.DataArray, coarse: xr.DataArray | None = None) -> float:
+        """The score of a harmonised prediction on the grid and times of the truth, members or not."""
+        reference = Reference.of(truth, coarse)
+        if not self.applies(reference):
+            raise InputError(
+                f"got the metric '{self.name}' for the variable '{reference.name}'; expected one that it is "
+                "for "
+                "(a coarse field for 'violation', a variable that cannot be negative for 'negatives'); "
+                "leave it out"
+            )
+        if "member" not in prediction.dims:
+            prediction = prediction.expand_dims("member")
+        parts = [self.totals(block) for block in blocks(prediction, truth, reference, coarse)]
+        return float(self.finish(Totals.joined(parts).mean()[:, None])[0])
+
+
+def parts_of(times: int, values_a_time: int) -> Iterator[slice]:
+    """Slices of the times that keep a block within the memory that a machine surely has."""
+    step = max(1, _VALUES_AT_ONCE // max(1, values_a_time))
+    return (slice(start, min(start + step, times)) for start in range(0, times, step))
+
+
+def blocks(
+    prediction: xr.DataArray, truth: xr.DataArray, reference: Reference, coarse: xr.DataArray | None
+) -> Iterator[Block]:
+    """The fields block by block, loaded one at a time."""
+    for part in parts_of(truth.sizes["time"], prediction.size // max(1, prediction.sizes["time"])):
+        mean = None if coarse is None else loaded(coarse, part)
+        yield Block(loaded(prediction, part), loaded(truth, part), reference, mean)
+
+
+def loaded(field: xr.DataArray, part: slice) -> Array:
+    """Values (..., time, y, x) of some times as float64, infinite ones as missing."""
+    dims = [dim for dim in ("member", "time", "y", "x") if dim in field.dims]
+    values = np.asarray(field.transpose(*dims).isel(time=part).values, dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)

@@ -1,0 +1,215 @@
+"""The report: one HTML file that needs nothing else, to be read by people who decide and people who check.
+
+Figures are SVG pictures inside the page (maps as pixels within them), styles are inline, nothing is loaded
+from anywhere. The frame is `report.html` beside this module; `$name` in it is replaced.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from matplotlib.figure import Figure
+
+from finegrid.conventions import InputError
+from finegrid.evaluation import figures
+from finegrid.evaluation.maps import maps
+from finegrid.evaluation.metrics import METRICS
+from finegrid.evaluation.scores import Score, Scores, View
+from finegrid.evaluation.verdict import verdict
+from finegrid.evaluation.wording import cell, heading, number, units_of
+
+_DPI = 150
+_SOURCE_COLUMNS = ("field", "file", "title", "institution", "licence", "reference", "size")
+
+
+def write_report(
+    evaluation: Scores,
+    path: str | Path,
+    *,
+    training_log: str | Path | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the report of an evaluation as one self-contained HTML file.
+
+    Args:
+        evaluation: what `evaluate` returned.
+        path: the file, or a folder to write `report.html` into.
+        training_log: JSON lines with `step`, `loss`, `validation_loss` and `seconds`.
+        provenance: more about where things are from, such as the model's version and seed.
+    """
+    target = Path(path) / "report.html" if Path(path).is_dir() else Path(path)
+    frame = Template((resources.files("finegrid.evaluation") / "report.html").read_text(encoding="utf-8"))
+    page = frame.substitute(
+        title=escape(evaluation.task or "Downscaling evaluation"),
+        facts=escape(_facts(evaluation)),
+        verdict=escape(verdict(evaluation)),
+        variables="\n".join(_variable(evaluation, view) for view in evaluation.views),
+        training=_training(training_log),
+        notes="\n".join(f"<li>{escape(note)}</li>" for note in (*evaluation.notes, *_reading())),
+        sources=_sources(evaluation),
+        provenance=_provenance(provenance),
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _facts(evaluation: Scores) -> str:
+    facts = [f"Method: {evaluation.method}"]
+    facts += [f"Data: {evaluation.split}"] if evaluation.split else []
+    facts += [f"Time to predict: {number(evaluation.seconds)} s"] if evaluation.seconds is not None else []
+    return " · ".join([*facts, f"Written {datetime.now(UTC):%d %B %Y}"])
+
+
+def _variable(evaluation: Scores, view: View) -> str:
+    title = view.label if view.label == view.variable else f"{view.label} ({view.variable})"
+    method = evaluation.method
+    parts = [
+        f"<h2>{escape(_sentence(title))}</h2>",
+        _table(evaluation, view.variable),
+        _picture(
+            figures.intervals(evaluation, view.variable),
+            f"Error of each method for {view.label}, with 95 % intervals",
+            "Error of each method. Where intervals overlap, the table says whether the difference is real.",
+            narrow=True,
+        ),
+        _picture(
+            maps(view, method),
+            f"Maps of {view.label}: coarse field, {method}, truth and errors",
+            f"{_sentence(view.label)} at {view.time}: the time whose error is the median one, neither the "
+            "best nor the "
+            "worst. "
+            "Fields share one colour scale, errors another; grey is missing.",
+        ),
+    ]
+    if len(view.wavenumbers):
+        parts.append(
+            _picture(
+                figures.spectra(view, method),
+                f"Variance of {view.label} by wavelength",
+                "Variance by scale, mean over all times (two-dimensional cosine transform). A line below "
+                "the truth at the "
+                "right means that fine detail is missing.",
+                narrow=True,
+            )
+        )
+    return '<section class="variable">' + "\n".join(parts) + "</section>"
+
+
+def _table(evaluation: Scores, variable: str) -> str:
+    columns = {name: evaluation.of(variable, name) for name in evaluation.metrics(variable)}
+    head = "".join(_head(name, units_of(scores)) for name, scores in columns.items())
+    rows = []
+    for method in evaluation.methods:
+        own = ' class="own"' if method == evaluation.method else ""
+        cells = "".join(_cell(scores[method], evaluation) for scores in columns.values())
+        rows.append(f'<tr{own}><th scope="row">{escape(method)}</th>{cells}</tr>')
+    caption = (
+        "Best in bold; ≈ cannot be told apart from the best (the paired 95 % interval of the difference "
+        "includes zero, or "
+        "the difference is below a thousandth). Small print: 95 % intervals."
+    )
+    return (
+        f'<div class="scroll"><table class="scores"><caption>{caption}</caption>'
+        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
+        "</table></div>"
+    )
+
+
+def _head(metric: str, units: str) -> str:
+    title = escape(_sentence(heading(metric, units)))
+    return f'<th scope="col">{title}<small>ideal {METRICS[metric].best:g}</small></th>'
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _cell(score: Score, evaluation: Scores) -> str:
+    tie = '<span class="tie" title="tied with the best">≈</span>'
+    value, extent = cell(score, evaluation, bold="<strong>{}</strong>", tie=tie)
+    return f"<td>{value}<small>{escape(extent.strip('()'))}</small></td>"
+
+
+def _picture(figure: Figure, alternative: str, caption: str, *, narrow: bool = False) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", dpi=_DPI, bbox_inches="tight", metadata={"Date": None})
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    kind = "narrow" if narrow else "wide"
+    image = f'<img src="data:image/svg+xml;base64,{content}" alt="{escape(alternative)}">'
+    below = f"<figcaption>{escape(caption)}</figcaption>"
+    return f'<figure class="{kind}"><div class="scroll">{image}</div>{below}</figure>'
+
+
+def _training(path: str | Path | None) -> str:
+    if path is None:
+        return ""
+    log = read_training_log(path)
+    caption = "Loss by training step. Where validation rises while training falls, the method learns by heart."
+    picture = _picture(figures.training(log), "Training and validation loss by step", caption, narrow=True)
+    return f"<section><h2>Training</h2>{picture}</section>"
+
+
+def read_training_log(path: str | Path) -> list[dict[str, float]]:
+    """Rows of a log in JSON lines.
+
+    Raises:
+        InputError: when the file is missing or a line is not a JSON object with a `step`.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
+    if not rows or not all(isinstance(row, dict) and "step" in row for row in rows):
+        raise _unreadable(path, "a line without 'step', or none at all")
+    return rows
+
+
+def _unreadable(path: str | Path, found: str) -> InputError:
+    return InputError(
+        f"got {path} as training log ({found}); expected one JSON object a line with step, loss, "
+        "validation_loss and "
+        "seconds; pass training_log=None to leave the figure out"
+    )
+
+
+def _sources(evaluation: Scores) -> str:
+    columns = [name for name in _SOURCE_COLUMNS if any(name in row for row in evaluation.sources)]
+    head = "".join(f'<th scope="col">{_sentence(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(row.get(name, '–'))}</td>" for name in columns) + "</tr>"
+        for row in evaluation.sources
+    )
+    return _words_table(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
+
+
+def _provenance(provenance: Mapping[str, str] | None) -> str:
+    if not provenance:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(str(value))}</td></tr>'
+        for key, value in provenance.items()
+    )
+    return _words_table(f"<tbody>{rows}</tbody>")
+
+
+def _words_table(content: str) -> str:
+    return f'<div class="scroll"><table class="words">{content}</table></div>'
+
+
+def _reading() -> Sequence[str]:
+    return (
+        "All means are weighted by the area of the cells. RMSE, mean absolute error, bias, correlation and structural "
+        "similarity judge the mean over members; fine-scale power (its ratio to the truth), negative values (their "
+        "share) and the departure from the coarse field (the largest, relative) judge the members themselves.",
+        "Scores hold for this region, period and reference only; they say nothing about other climates.",
+    )

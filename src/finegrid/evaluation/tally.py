@@ -1,0 +1,103 @@
+"""One pass over the fields of a variable: sums for every method and metric, block by block of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from finegrid.conventions import InputError
+from finegrid.evaluation.alignment import Case
+from finegrid.evaluation.averaging import Array, Totals, ratio
+from finegrid.evaluation.metrics import METRICS, Block, Metric, Reference
+from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.pointwise import square_error
+from finegrid.evaluation.metrics.spectrum import POWER_RATIO, radial, truth_and_members
+
+
+def _zero() -> Array:
+    return np.zeros(())
+
+
+@dataclass
+class Tally:
+    """Sums of one method, growing with every block.
+
+    Attributes:
+        metrics: what is summed.
+        parts: totals of each block by metric.
+        missing: cells and times with a truth and no prediction.
+    """
+
+    metrics: Sequence[Metric]
+    parts: dict[str, list[Totals]] = field(default_factory=dict)
+    missing: int = 0
+    _squares: Array = field(default_factory=_zero)
+    _known: Array = field(default_factory=_zero)
+    _power: Array = field(default_factory=_zero)
+
+    def add(self, block: Block) -> None:
+        """Take in a block of times."""
+        self.missing += block.missing()
+        for metric in self.metrics:
+            self.parts.setdefault(metric.name, []).append(metric.totals(block))
+        self._add_errors(block)
+        self._add_spectra(block)
+
+    def totals(self, metric: str) -> Totals:
+        """Sums of each time of all blocks."""
+        return Totals.joined(self.parts[metric])
+
+    def error_map(self) -> Array:
+        """Root-mean-square error over time in each cell (y, x)."""
+        return np.sqrt(ratio(self._squares, self._known))
+
+    def spectra(self) -> tuple[Array, Array] | None:
+        """Wavenumbers, and the variance in each ring (truth or members, ring); None without a spectrum."""
+        if not self._power.any():
+            return None
+        times = np.isfinite(self.totals(POWER_RATIO.name).per_time()[0]).sum()
+        return radial(self._power / times)
+
+    def _add_errors(self, block: Block) -> None:
+        squares = square_error(block)[0]
+        self._squares = self._squares + np.nansum(squares, axis=0)
+        self._known = self._known + np.isfinite(squares).sum(axis=0)
+
+    def _add_spectra(self, block: Block) -> None:
+        pair = truth_and_members(block)
+        if pair is None:
+            return
+        power = np.stack(pair)
+        known = np.isfinite(power).all(axis=(0, 2, 3))
+        self._power = self._power + power[:, known].sum(axis=1)
+
+
+def tally(case: Case, reference: Reference) -> Mapping[str, Tally]:
+    """Sums of every method.
+
+    Raises:
+        InputError: when a prediction is missing where there is a truth.
+    """
+    metrics = [metric for metric in METRICS.values() if metric.applies(reference)]
+    tallies = {method: Tally(metrics) for method in case.predictions}
+    members = max(field.sizes["member"] for field in case.predictions.values())
+    for part in parts_of(case.truth.sizes["time"], members * reference.grid.size):
+        truth = loaded(case.truth, part)
+        coarse = None if case.coarse is None else loaded(case.coarse, part)
+        for method, prediction in case.predictions.items():
+            tallies[method].add(Block(loaded(prediction, part), truth, reference, coarse))
+    for method, each in tallies.items():
+        _check_complete(each, method, case)
+    return tallies
+
+
+def _check_complete(each: Tally, method: str, case: Case) -> None:
+    if each.missing:
+        raise InputError(
+            f"got {each.missing} missing values of '{case.name}' in {method} where the truth has values (of "
+            f"{case.truth.size}); expected a prediction for every one; leave those cells out of the truth "
+            "too, with "
+            f"truth.where(prediction['{case.name}'].notnull()), or predict them"
+        )

@@ -1,0 +1,65 @@
+"""The sentence on top of a report. It says when a simple baseline wins, and when nobody can tell."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from finegrid.evaluation.metrics import CONSERVED, METRICS
+from finegrid.evaluation.scores import MAIN_METRIC, Score, Scores
+from finegrid.evaluation.wording import number, pretty, range_of, with_units
+
+
+def verdict(evaluation: Scores) -> str:
+    """Who has the smallest error of each variable, with figures, and whether the coarse field is kept."""
+    clauses = [_clause(evaluation, variable) for variable in evaluation.variables]
+    sentence = "; ".join([*clauses, *_conservation(evaluation)]) + "."
+    return sentence[0].upper() + sentence[1:]
+
+
+def _clause(evaluation: Scores, variable: str) -> str:
+    own = evaluation.of(variable, MAIN_METRIC)[evaluation.method]
+    rival = evaluation.strongest_baseline(variable)
+    about = f"for {_label(evaluation, variable)}"
+    figures = f"typical error ({METRICS[MAIN_METRIC].title}) {with_units(own.value, own.units)}"
+    if rival is None:
+        extent = range_of(own.low, own.high)
+        between = f" (95 % interval {extent})" if extent else ""
+        return f"{about}, {own.method} has a {figures}{between}, and no baseline says whether that is good"
+    against = f"{figures} against {with_units(rival.value, rival.units)}"
+    worse = rival if own.best else own
+    if worse.tied:
+        return f"{about}, {own.method} and the strongest baseline, {rival.method}, {_undecided(worse)}: {against}"
+    against += (
+        f" (95 % interval of the difference {range_of(worse.gap_low, worse.gap_high)} {pretty(own.units)}".rstrip()
+        + ")"
+    )
+    if own.best:
+        share = number(100 * (1 - own.value / rival.value), digits=2)
+        return f"{about}, {own.method} beats the strongest baseline, {rival.method}, by {share} %: {against}"
+    return f"{about}, the simple baseline {rival.method} is better than {own.method}: {against}"
+
+
+def _label(evaluation: Scores, variable: str) -> str:
+    labels = {view.variable: view.label for view in evaluation.views}
+    return labels.get(variable, variable)
+
+
+def _undecided(score: Score) -> str:
+    if np.isnan(score.gap_low):
+        return "cannot be told apart on so few times"
+    if score.gap_low > 0:
+        return "are equal but for less than a thousandth"
+    return "are tied (the 95 % interval of the difference includes zero)"
+
+
+def _conservation(evaluation: Scores) -> list[str]:
+    found = [evaluation.of(variable, "violation").get(evaluation.method) for variable in evaluation.variables]
+    values = {score.variable: score.value for score in found if score is not None and not np.isnan(score.value)}
+    if not values:
+        return []
+    variable = max(values, key=lambda name: values[name])
+    if values[variable] <= CONSERVED:
+        departure = f"largest relative departure {number(values[variable])}"
+        return [f"{evaluation.method} conserves the coarse field to rounding ({departure})"]
+    share = f"{number(100 * values[variable])} %"
+    return [f"{evaluation.method} does not conserve the coarse field: it departs from it by up to {share} ({variable})"]
