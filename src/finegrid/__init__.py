@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from finegrid.grids import Grid as Grid
     from finegrid.grids import Operator as Operator
     from finegrid.pipeline import Recipe as Recipe
+    from finegrid.training import Settings as Settings
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,7 @@ _STAGE_OF_NAME = {
     "NeuralDownscaler": "downscalers",
     "load": "downscalers",
     "Recipe": "pipeline",
+    "Settings": "training",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
 }

@@ -5,8 +5,7 @@ prediction cannot differ from training. The coarse grid of a downscaler is alway
 
     crop      the file's own cells are whole blocks of fine cells: those over the fine domain are taken as they are
     remap     they are not: the field is remapped to the blocks (area-weighted within a reference system, interpolated
-    between
-              two); what is conserved downstream is the remapped field, and the output says so
+              between two); what is conserved downstream is the remapped field, and the output says so
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ class CoarseInputs:
         """Names of the fields that `read` gives: fine names, then predictors."""
         return (*self.variables, *self.predictors)
 
-    def read(self, coarse: xr.Dataset, *, source: str = "the coarse input") -> xr.Dataset:
+    def read(self, coarse: xr.Dataset, *, source: str = "input") -> xr.Dataset:
         """Standard fields (time, y, x) named by `channels`, in `units`, on `grid`; lazy when they come lazy.
 
         Raises:
             InputError: on a missing variable, other units, or a domain that does not cover the grid.
         """
-        source = provenance(coarse, source)
+        source = provenance(coarse, source, otherwise="the coarse input")
         standard, _ = harmonise(coarse, source=source)
         wanted = {**self.variables, **{name: name for name in self.predictors}}
         fields = {}
@@ -84,7 +83,9 @@ def in_units(field: xr.DataArray, units: str, source: str) -> xr.DataArray:
 
 
 def block_grid(fine: Grid, coarse: Grid) -> Grid:
-    """The coarse grid of a downscaler: the file's own cells over the fine domain, or blocks of fine cells of about their size.
+    """The coarse grid of a downscaler: the file's own cells over the fine domain.
+
+    Where these are not whole blocks of fine cells, it is blocks of about their size.
 
     Raises:
         InputError: when coarse cells are no larger than fine ones, or no whole number of blocks fills the fine grid.
@@ -119,6 +120,7 @@ def on_blocks(fields: xr.Dataset, grid: Grid, source: str) -> tuple[xr.Dataset, 
     Raises:
         InputError: when they do not cover it.
     """
+    fields = turned(fields, grid)
     own = Grid.of(fields)
     check_covers(own, grid, source)
     window = _window(grid, own) if own.crs == grid.crs else None
@@ -128,6 +130,26 @@ def on_blocks(fields: xr.Dataset, grid: Grid, source: str) -> tuple[xr.Dataset, 
     if own.crs == grid.crs:
         return Operator.conservative(own, grid)(fields), "remap"
     return Operator.bilinear(own, grid)(fields), "remap"
+
+
+def turned(fields: xr.Dataset, grid: Grid) -> xr.Dataset:
+    """The same cells with their longitudes written as those of `grid`, where they differ by whole circles.
+
+    A global field is cut opposite to the middle of `grid`; another one keeps its columns in their order.
+    """
+    own = Grid.of(fields)
+    if not (own.in_degrees and own.crs == grid.crs):
+        return fields
+    middle = (grid.x_edges[0] + grid.x_edges[-1]) / 2
+    centres = own.x if own.periodic else np.full(len(own.x), (own.x_edges[0] + own.x_edges[-1]) / 2)
+    # Less a hair, so that of two meridians half a circle away the western one is kept by everybody.
+    turns = 360.0 * np.ceil((middle - centres) / 360.0 - 0.5 - 1e-9)
+    if not turns.any():
+        return fields
+    result = fields.assign_coords(x=("x", own.x + turns, fields.x.attrs))
+    if "x_bounds" in fields.coords:
+        result = result.assign_coords(x_bounds=fields.x_bounds.copy(data=fields.x_bounds.values + turns[:, None]))
+    return result.isel(x=np.argsort(own.x + turns))
 
 
 def check_covers(outer: Grid, inner: Grid, source: str) -> None:

@@ -1,8 +1,11 @@
 """What helps to predict besides the coarse value itself: hour and season, the times before and after, the place.
 
-cycles    sine and cosine (and their first overtone) of the hour of day and of the day of year, in the calendar of the
-data frames    the coarse field at neighbouring time steps; at the ends of a record and beside a gap the field itself
-static    elevation, the land fraction and other fields without time on the fine grid, the slope of elevation
+There are three kinds:
+
+    cycles    sine and cosine (and their first overtone) of the hour of day and of the day of year, in the calendar
+              of the data
+    frames    the coarse field at neighbouring time steps; at the ends of a record and beside a gap the field itself
+    static    elevation, the land fraction and other fields without time on the fine grid, the slope of elevation
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ def frame_indices(time: xr.DataArray, offset: int) -> NDArray[np.intp]:
         return own
     step = float(np.median(np.diff(seconds)))
     other = np.clip(own + offset, 0, len(own) - 1)
-    near = np.abs(seconds[other] - seconds - offset * step) <= 0.5 * step * abs(offset)
+    near = np.abs(seconds[other] - seconds - offset * step) <= 0.5 * step
     return np.where(near, other, own)
 
 

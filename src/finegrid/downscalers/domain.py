@@ -1,0 +1,116 @@
+"""Where and what a downscaler was fitted for.
+
+Enough to read any coarse file like the training one and to write like the fine one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import xarray as xr
+
+from finegrid.conventions import Names
+from finegrid.conventions.names import attributes, plain
+from finegrid.data.inputs import CoarseInputs
+from finegrid.data.pairs import Pair
+from finegrid.grids import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Domain:
+    """Facts of the training pair.
+
+    Attributes:
+        inputs: how coarse files are read.
+        grid: fine grid with its mask.
+        factor: fine cells in a coarse cell along y and x.
+        names: the fine file's own words.
+        attributes: the fine file's attributes of each variable.
+        title: the fine file's title, for the output's.
+        remapped: whether coarse fields are remapped to the blocks before anything else.
+        period: first and last training time.
+        times: number of training times.
+    """
+
+    inputs: CoarseInputs
+    grid: Grid
+    factor: tuple[int, int]
+    names: Names
+    attributes: Mapping[str, Mapping[str, Any]]
+    title: str
+    remapped: bool
+    period: tuple[str, str]
+    times: int
+
+    @classmethod
+    def of(cls, matched: Pair) -> Self:
+        """The domain of a training pair."""
+        times = [str(matched.fine.time.values[index])[:19] for index in (0, -1)]
+        return cls(
+            inputs=matched.inputs,
+            grid=matched.grid,
+            factor=matched.factor,
+            names=matched.names,
+            attributes={name: plain(matched.fine[name].attrs) for name in matched.variables},
+            title=str(matched.fine.attrs.get("title", "")),
+            remapped=matched.remapped,
+            period=(times[0], times[1]),
+            times=matched.fine.sizes["time"],
+        )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the predicted variables."""
+        return tuple(self.inputs.variables)
+
+    def described(self, fine: xr.Dataset) -> xr.Dataset:
+        """A prediction with the attributes that the fine file's variables have."""
+        for name in self.outputs:
+            fine[name].attrs = attributes(self.attributes[name])
+        fine.attrs = {"title": f"{self.title}, downscaled" if self.title else "Downscaled fields"}
+        return fine
+
+    def summary(self) -> dict[str, Any]:
+        """The domain in words."""
+        rows, columns = self.grid.shape
+        return {
+            "variables": {name: self.inputs.units[name] for name in self.outputs},
+            "predictors": {name: self.inputs.units[name] for name in self.inputs.predictors},
+            "coarse cells": " x ".join(map(str, self.inputs.grid.shape)),
+            "fine cells": f"{rows} x {columns}",
+            "factor": " x ".join(map(str, self.factor)),
+            "remapped": self.remapped,
+            "training period": " to ".join(self.period),
+            "training times": self.times,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "inputs": self.inputs.to_dict(),
+            "grid": self.grid.to_dict(),
+            "factor": list(self.factor),
+            "names": self.names.to_dict(),
+            "attributes": {name: dict(each) for name, each in self.attributes.items()},
+            "title": self.title,
+            "remapped": self.remapped,
+            "period": list(self.period),
+            "times": self.times,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The domain that `to_dict` described."""
+        return cls(
+            inputs=CoarseInputs.from_dict(values["inputs"]),
+            grid=Grid.from_dict(values["grid"]),
+            factor=(values["factor"][0], values["factor"][1]),
+            names=Names.from_dict(values["names"]),
+            attributes=values["attributes"],
+            title=values["title"],
+            remapped=values["remapped"],
+            period=(values["period"][0], values["period"][1]),
+            times=values["times"],
+        )

@@ -1,0 +1,76 @@
+"""Downscalers by one word, as tables of scores and the command line name them.
+
+ridge, bicubic+add        a downscaler, and after the plus its constraint
+resnet, srresnet+softmax  a backbone on its own: the network starts from the coarse value
+resnet-on-ridge           a backbone that refines a downscaler
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from finegrid.backbones import BACKBONES
+from finegrid.constraints import CONSTRAINTS
+from finegrid.conventions import InputError
+from finegrid.conventions.components import build, nearest
+from finegrid.downscalers.base import Downscaler
+from finegrid.downscalers.baselines import BASELINES
+from finegrid.downscalers.neural import NeuralDownscaler
+from finegrid.downscalers.store import read
+from finegrid.training import Settings
+
+DOWNSCALERS: dict[str, type[Downscaler]] = {**BASELINES, NeuralDownscaler.name: NeuralDownscaler}
+
+
+def load(folder: str | Path) -> Downscaler:
+    """The downscaler that was saved in a folder.
+
+    Raises:
+        InputError: when the folder holds none, a file was changed, or another finegrid is needed.
+    """
+    description, tensors = read(Path(folder))
+    kind, options = description["downscaler"], dict(description["options"])
+    if kind not in DOWNSCALERS:
+        raise InputError(
+            f"{folder} names the downscaler '{kind}'; expected one of {', '.join(DOWNSCALERS)}; install the finegrid "
+            "version "
+            f"that wrote it: {description['versions']['finegrid']}"
+        )
+    if "settings" in options:
+        options["settings"] = Settings(**options["settings"])
+    return DOWNSCALERS[kind](**options).remember(description["state"], tensors)
+
+
+def method(name: str, *, settings: Settings | None = None, **options: Any) -> Downscaler:
+    """The unfitted downscaler of that name.
+
+    Args:
+        name: see the module docstring.
+        settings: how to train a network.
+        **options: further arguments of the constructor; `backbone` holds those of the backbone.
+
+    Raises:
+        InputError: on an unknown name; lists the valid ones and the nearest.
+    """
+    word, _, constraint = name.partition("+")
+    if constraint and constraint not in CONSTRAINTS:
+        raise InputError(
+            f"There is no constraint '{constraint}' (in the method '{name}'). The names are {', '.join(CONSTRAINTS)}."
+            f"{nearest(constraint, CONSTRAINTS)}"
+        )
+    if constraint:
+        options = {**options, "constraint": constraint}
+    backbone, _, mean = word.partition("-on-")
+    if backbone in BACKBONES and (not mean or mean in BASELINES):
+        trained = {} if settings is None else {"settings": settings}
+        table = {**options.pop("backbone", {}), "name": backbone}
+        return build("neural", DOWNSCALERS, "downscaler", backbone=table, mean=mean or None, **trained, **options)
+    if word not in BASELINES:
+        valid = [*BASELINES, *BACKBONES]
+        raise InputError(
+            f"There is no method '{name}'. The names are {', '.join(valid)}, networks on a downscaler such as "
+            "resnet-on-ridge, each "
+            f"with a constraint if wanted, such as ridge+add.{nearest(word, valid)}"
+        )
+    return build(word, BASELINES, "downscaler", **options)

@@ -1,0 +1,230 @@
+"""A network that refines a simpler downscaler.
+
+    fine = constraint( mean downscaler(coarse) + network(coarse, time, place) )
+
+The mean downscaler (per-cell ridge by default) is cross-fitted: on training times the network sees what copies of it
+that had not learnt from those times predict. Otherwise it would be trained on residuals that are smaller than those it
+meets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from finegrid.bridge import Layout, to_tensor
+from finegrid.conventions import InputError
+from finegrid.conventions.components import build
+from finegrid.data.pairs import Pair
+from finegrid.data.predictors import static_fields, useful_cycles
+from finegrid.data.splits import Indices, folds
+from finegrid.data.transforms import fit_transform
+from finegrid.downscalers.base import Downscaler, Fitting, State
+from finegrid.downscalers.baselines import BASELINES
+from finegrid.downscalers.conservation import Conservation
+from finegrid.downscalers.plan import Plan, Table, part
+from finegrid.heads import PointHead
+from finegrid.training import Samples, Settings, chosen_device, train
+
+_FOLDS = 6
+_BATCH = 256
+
+
+@dataclass(kw_only=True)
+class NeuralDownscaler(Downscaler):
+    """Backbone, loss, constraint and mean downscaler, put together and trained.
+
+    Args:
+        backbone: network, by name or `{name: ..., **arguments}`.
+        networks: size of the committee of such networks whose mean is the answer.
+        loss: training loss, by name or `{name: ..., **arguments}`.
+        mean: downscaler whose prediction is refined, by name or table; None starts from the coarse value itself.
+        views: how the network sees a coarse field: "value", and "departure" from its surroundings.
+        frames: offsets in time steps of the coarse fields that the network sees.
+        cycles: phases of time that the network sees; None is those that the record can teach.
+        transforms: transform by variable where standardising does not suit it, such as `{"pr": "log1p"}`.
+        settings: how long and how to train.
+    """
+
+    name: ClassVar[str] = "neural"
+    constraint: Table = "add"
+    backbone: Table = "resnet"
+    networks: int = 1
+    loss: Table = "mse"
+    mean: Table | None = "ridge"
+    views: Sequence[str] = ("value", "departure")
+    frames: Sequence[int] = (0,)
+    cycles: Sequence[str] | None = None
+    transforms: Mapping[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+    _mean: Downscaler | None = field(default=None, init=False, repr=False)
+    _plan: Plan | None = field(default=None, init=False, repr=False)
+    _head: PointHead | None = field(default=None, init=False, repr=False)
+    _outcome: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
+        torch.manual_seed(self.settings.seed)
+        training, validation = matched.at(fit_block), matched.at(validate_block)
+        static = None if how.static is None else static_fields(how.static, self.domain.grid)
+        self._mean = self._fresh_mean()
+        reference = self._first_guesses(self._mean, training)
+        links = [self._transform(name, training.fine[name]) for name in self.domain.outputs]
+        layout = self._planned(training)
+        self._plan = Plan.of(layout, links, training, reference, static, sees_reference=self._mean is not None)
+        device = chosen_device(self.settings.device)
+        self.conservation.to(device)
+        head = self._plan.head(self.backbone, self.loss, self.conservation, networks=self.networks)
+        self._head = head.placed(device)
+        outcome = train(
+            self._head,
+            self._plan.samples(training, reference),
+            self.settings,
+            validation=self._judges(validation),
+            folder=how.folder,
+            fingerprint=self._fingerprint(training, reference),
+            resume=how.resume,
+            progress=how.progress,
+        )
+        self._outcome = {**asdict(outcome), "records": [dict(each) for each in outcome.records]}
+        if self._mean is not None and len(validate_block):
+            # It needs no validation block: in the end it knows all times, as the same downscaler on its own would.
+            self._mean._learn(matched, fit_block, validate_block, Fitting())
+
+    def fields(self, coarse: xr.Dataset) -> Tensor:
+        """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
+        return self._members(coarse, 1, 0)[0]
+
+    def _fields(self, coarse: xr.Dataset) -> Tensor:
+        return self.fields(coarse)
+
+    def _members(self, coarse: xr.Dataset, members: int, seed: int) -> Tensor:
+        plan, head = self._trained
+        device = chosen_device(self.settings.device)
+        self.conservation.to(device)
+        head.placed(device)
+        generator = torch.Generator(device=device).manual_seed(seed)
+        given = plan.conditions(coarse, self._reference(coarse)).to(device)
+        starts = range(0, len(given), _BATCH)
+        with torch.no_grad():
+            parts = [head.sample(given.at(slice(s, s + _BATCH)), members, generator).cpu() for s in starts]
+        return torch.cat(parts, dim=1)
+
+    @property
+    def _trained(self) -> tuple[Plan, PointHead]:
+        if self._plan is None or self._head is None:
+            raise InputError("this NeuralDownscaler has not learnt anything; call fit(coarse, fine) first")
+        return self._plan, self._head
+
+    @property
+    def _reach(self) -> int:
+        return max(abs(offset) for offset in self.frames)
+
+    def _fresh_mean(self) -> Downscaler | None:
+        """The mean downscaler, fitted for nothing yet.
+
+        It conserves where the whole does: by addition, which suits all.
+        """
+        if self.mean is None:
+            return None
+        given = {"variables": None, "predictors": self.predictors, "constraint": "none"}
+        mean = build(self.mean, BASELINES, "mean downscaler", **given)
+        mean._domain = self.domain
+        mean._conservation = self._additive()
+        return mean
+
+    def _additive(self) -> Conservation:
+        own = self.conservation
+        table = "add" if own.conserves else "none"
+        return Conservation.from_dict(
+            {**own.to_dict(), "table": table, "offsets": [0.0] * len(own.offsets)}, self.domain
+        )
+
+    def _first_guesses(self, mean: Downscaler | None, training: Pair) -> Tensor:
+        """First guesses on the training times, by copies that did not learn from them.
+
+        The mean then learns from all.
+        """
+        if mean is None:
+            return self._spread(training.coarse)
+        count = len(training.coarse.time)
+        mean._learn(training, np.arange(count), np.arange(0), Fitting())
+        if not mean.learns:
+            return mean.fields(training.coarse)
+        return mean.out_of_fold(training, folds(count, _FOLDS))
+
+    def _reference(self, coarse: xr.Dataset) -> Tensor:
+        return self._spread(coarse) if self._mean is None else self._mean.fields(coarse)
+
+    def _spread(self, coarse: xr.Dataset) -> Tensor:
+        values = torch.nan_to_num(to_tensor(coarse, self.domain.outputs), nan=0.0)
+        fy, fx = self.domain.factor
+        return values.repeat_interleave(fy, dim=-2).repeat_interleave(fx, dim=-1)
+
+    @property
+    def _trained_plan(self) -> Plan:
+        if self._plan is None:
+            raise RuntimeError("a neural downscaler without a plan")
+        return self._plan
+
+    def _planned(self, training: Pair) -> Layout:
+        names = self.domain.inputs.channels
+        transforms = {name: self._transform(name, training.coarse[name]) for name in names}
+        kinds = useful_cycles(training.coarse.time) if self.cycles is None else tuple(self.cycles)
+        return self._bare_layout().with_features(
+            frames=self.frames, cycles=kinds, views=self.views, transforms=transforms
+        )
+
+    def _transform(self, name: str, values: xr.DataArray) -> Any:
+        return fit_transform(self.transforms.get(name, "standardise"), values.values)
+
+    def _judges(self, validation: Pair) -> Samples | None:
+        if not len(validation.coarse.time):
+            return None
+        return self._trained_plan.samples(validation, self._reference(validation.coarse))
+
+    def _fingerprint(self, training: Pair, reference: Tensor) -> str:
+        """Identifies data and options to a checkpoint."""
+        options = {name: str(value) for name, value in self.options.items() if name != "settings"}
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "checkpoint_minutes"}
+        values = hashlib.sha256(np.ascontiguousarray(reference.numpy()).tobytes())
+        for name in self.domain.outputs:
+            values.update(np.ascontiguousarray(training.fine[name].values).tobytes())
+        values.update(json.dumps([options, settings], sort_keys=True, default=str).encode())
+        return values.hexdigest()
+
+    def _learnt(self) -> State:
+        plan, head = self._trained
+        plain, of_plan = plan.state()
+        tensors = {f"network/{name}": each for name, each in head.backbones.state_dict().items()}
+        tensors |= {f"plan/{name}": each for name, each in of_plan.items()}
+        state: dict[str, Any] = {"plan": plain, "training": self._outcome}
+        if self._mean is not None:
+            state["mean"], of_mean = self._mean._learnt()
+            tensors |= {f"mean/{name}": each for name, each in of_mean.items()}
+        return state, tensors
+
+    def _remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        self._plan = Plan.from_state(plain["plan"], part(tensors, "plan/"), self._bare_layout())
+        self._mean = self._fresh_mean()
+        if self._mean is not None:
+            self._mean._remember(plain["mean"], part(tensors, "mean/"))
+        head = self._plan.head(self.backbone, self.loss, self.conservation, networks=self.networks)
+        head.backbones.load_state_dict(part(tensors, "network/"))
+        self._head = head.eval()
+        self._outcome = dict(plain["training"])
+
+    def _summary(self) -> dict[str, Any]:
+        return {"training": {name: value for name, value in self._outcome.items() if name != "records"}}
+
+    @property
+    def training_log(self) -> list[dict[str, float]]:
+        """Records of the training run: step, loss, validation_loss, learning_rate, seconds."""
+        return list(self._outcome.get("records", []))

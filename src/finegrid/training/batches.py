@@ -1,0 +1,49 @@
+"""Training samples in memory, and the order in which a run sees them.
+
+The order is a function of the seed and the step alone, so that a run that was killed and resumed sees what an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from finegrid.heads import Conditions
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Fine fields (sample, output, H, W), NaN where missing, and what is known about each."""
+
+    fine: Tensor
+    given: Conditions
+
+    def __len__(self) -> int:
+        return len(self.fine)
+
+    def at(self, indices: Tensor | slice) -> tuple[Tensor, Conditions]:
+        """Some samples."""
+        return self.fine[indices], self.given.at(indices)
+
+    def in_order(self, batch: int) -> Iterator[tuple[Tensor, Conditions]]:
+        """All samples, a batch at a time."""
+        for start in range(0, len(self), batch):
+            yield self.at(slice(start, start + batch))
+
+    def to(self, device: torch.device | str) -> Samples:
+        """The same on another device."""
+        return Samples(self.fine.to(device), self.given.to(device))
+
+
+def batch_at(step: int, samples: Samples, *, batch: int, seed: int) -> tuple[Tensor, Conditions]:
+    """The batch of one step: the next samples of a shuffled epoch, whole batches only."""
+    count = len(samples)
+    size = min(batch, count)
+    epoch, turn = divmod(step, max(count // size, 1))
+    generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + epoch)
+    indices = torch.randperm(count, generator=generator)[turn * size : (turn + 1) * size]
+    return samples.at(indices.to(samples.fine.device))

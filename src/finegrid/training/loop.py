@@ -1,0 +1,288 @@
+"""The one training loop: batches in, averaged weights out.
+
+    w <- AdamW(w, gradient of the mean loss)
+    average <- d * average + (1 - d) * w,        d = min(decay, (1 + s) / (10 + s)) at step s
+
+A budget in seconds is turned into a number of steps before the first one, from the time of a few trial steps, and the
+schedule is laid over that number: a run is a function of its seed and its number of steps, not of the clock. After
+every fiftieth of the run the averaged weights are judged on the validation block; the best ones are kept, and the run
+ends after `patience` judgements without progress. The state goes to disk every few minutes and on Ctrl-C.
+
+Sources: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; warm-up of the averaging as in
+TensorFlow's ExponentialMovingAverage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from finegrid.conventions import InputError
+from finegrid.heads import Head
+from finegrid.training import checkpoint
+from finegrid.training.batches import Samples, batch_at
+from finegrid.training.checkpoint import Progress, State
+from finegrid.training.interruption import HeldBack
+from finegrid.training.log import Log
+from finegrid.training.schedule import SCHEDULES
+from finegrid.training.settings import Settings
+
+_JUDGEMENTS = 50
+_TRIALS = 6
+# Share of a budget for steps; the rest pays for judging and logging.
+_FOR_STEPS = 0.92
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the state of the run was saved."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        steps: steps done. seconds: time spent training. samples: training samples. parameters: trained numbers.
+        validation_loss: of the weights kept, None without a validation block. device: where it ran. records: the log.
+    """
+
+    steps: int
+    seconds: float
+    samples: int
+    parameters: int
+    validation_loss: float | None
+    device: str
+    records: tuple[Mapping[str, float], ...]
+
+
+def train(
+    head: Head,
+    samples: Samples,
+    settings: Settings,
+    *,
+    validation: Samples | None = None,
+    folder: Path | None = None,
+    fingerprint: str = "",
+    resume: bool = False,
+    progress: bool = False,
+) -> Outcome:
+    """Train the head in place; it ends with the best averaged weights, in evaluation mode.
+
+    Args:
+        head: what to train.
+        samples: training samples.
+        settings: how long and how.
+        validation: samples of a later block of time, which choose the weights.
+        folder: where the log and checkpoints go; None for none.
+        fingerprint: identifies the job to its checkpoints.
+        resume: go on from the checkpoint in `folder`.
+        progress: show a bar on the terminal.
+
+    Raises:
+        Interrupted: on Ctrl-C when there is a folder, after saving the state.
+        InputError: when the loss is not a number, or there is nothing to resume from.
+    """
+    device = chosen_device(settings.device)
+    run = _Run(head.to(device), samples.to(device), settings, device)
+    judged = None if validation is None or not len(validation) else validation.to(device)
+    if resume and folder is not None:
+        run.restore(checkpoint.load(folder, fingerprint=fingerprint))
+    else:
+        run.progress.steps = run.planned_steps()
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with Log(folder, steps=run.progress.steps, start=run.progress.step, bar=progress) as log, HeldBack() as ctrl_c:
+        try:
+            run.go(log, judged, folder, fingerprint, ctrl_c)
+        except KeyboardInterrupt:
+            if folder is None:
+                raise
+            checkpoint.save(run.state(), folder, fingerprint=fingerprint)
+            raise Interrupted(f"stopped at step {run.progress.step} of {run.progress.steps}") from None
+    run.finish(judged is not None)
+    if folder is not None:
+        (folder / checkpoint.FILE).unlink(missing_ok=True)
+    return run.outcome(log, judged is not None)
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU when there is one.
+
+    Raises:
+        InputError: when there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(
+            f"got the device '{name}', which cannot be used ({reason}); expected cpu or cuda; set training.device: auto"
+        ) from None
+    return torch.device(name)
+
+
+class _Run:
+    """Weights, optimiser and counters of one run."""
+
+    def __init__(self, head: Head, samples: Samples, settings: Settings, device: torch.device) -> None:
+        self.head, self.samples, self.settings, self.device = head, samples, settings, device
+        self.average = copy.deepcopy(head).eval()
+        self.best: dict[str, Tensor] = {}
+        self.optimiser = torch.optim.AdamW(
+            head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.progress = Progress(steps=settings.steps or 0)
+        self._halves = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+
+    def planned_steps(self) -> int:
+        """Steps that fit the budget, by the time of trial steps on a copy."""
+        if self.settings.budget is None:
+            return self.settings.steps or 1
+        trial = _Run(copy.deepcopy(self.head), self.samples, self.settings, self.device)
+        trial.progress.steps = 1000
+        times = []
+        random = torch.get_rng_state()
+        for _ in range(_TRIALS):
+            start = time.perf_counter()
+            trial.step()
+            times.append(time.perf_counter() - start)
+        torch.set_rng_state(random)
+        fitting = int(_FOR_STEPS * self.settings.budget / statistics.median(times[1:]))
+        return max(1, min(fitting, self.settings.steps or fitting))
+
+    def go(self, log: Log, validation: Samples | None, folder: Path | None, fingerprint: str, ctrl_c: HeldBack) -> None:
+        """Steps until the plan, the patience or the budget ends."""
+        every = max(1, self.progress.steps // _JUDGEMENTS)
+        before, started = self.progress.seconds, time.perf_counter()
+        saved, losses = started, []
+        while self.progress.step < self.progress.steps:
+            losses.append(self.step())
+            now = time.perf_counter()
+            self.progress.seconds = before + now - started
+            log.advance(self.progress.step)
+            if self.progress.step % every == 0 or self.progress.step == self.progress.steps:
+                self._judge(log, validation, torch.stack(losses).mean().item())
+                losses = []
+                if self._exhausted():
+                    break
+            if folder is not None and now - saved > 60 * self.settings.checkpoint_minutes:
+                checkpoint.save(self.state(), folder, fingerprint=fingerprint)
+                saved = now
+            ctrl_c.release()
+
+    def step(self) -> Tensor:
+        """One batch: loss, gradient, update, average."""
+        settings, progress = self.settings, self.progress
+        rate = SCHEDULES[settings.schedule](progress.step, progress.steps, settings.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * rate
+        fine, given = batch_at(progress.step, self.samples, batch=settings.batch, seed=settings.seed)
+        self.head.train()
+        with self._precision():
+            loss = self.head.loss(fine, given).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip)
+        self.optimiser.step()
+        self._follow()
+        progress.step += 1
+        return loss.detach()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the averaged weights a little towards the current ones."""
+        done = self.progress.step
+        decay = min(self.settings.ema, (1 + done) / (10 + done))
+        averaged = [each.detach() for each in self.average.parameters()]
+        current = [each.detach() for each in self.head.parameters()]
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def _judge(self, log: Log, validation: Samples | None, loss: float) -> None:
+        if not abs(loss) < float("inf"):
+            raise InputError(
+                f"the loss is not a number at step {self.progress.step}; expected it to fall; set a lower "
+                "training.learning_rate, and check the data for absurd values"
+            )
+        judged = float("nan") if validation is None else self._validation_loss(validation)
+        if judged < self.progress.best:
+            self.progress.best, self.progress.stale = judged, 0
+            self.best = {name: each.detach().clone() for name, each in self.average.named_parameters()}
+        else:
+            self.progress.stale += 1
+        values = {"loss": loss, "validation_loss": judged, "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        log.record(self.progress.step, **values, seconds=round(self.progress.seconds, 3))
+
+    @torch.no_grad()
+    def _validation_loss(self, validation: Samples) -> float:
+        with self._precision():
+            values = [self.average.loss(fine, given) for fine, given in validation.in_order(4 * self.settings.batch)]
+        return float(torch.cat(values).double().mean())
+
+    def _exhausted(self) -> bool:
+        patience, budget = self.settings.patience, self.settings.budget
+        impatient = patience is not None and bool(self.best) and self.progress.stale >= patience
+        return impatient or (budget is not None and self.progress.seconds > budget)
+
+    def _precision(self) -> Any:
+        if not self._halves:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def state(self) -> State:
+        """What a checkpoint holds."""
+        moments = {
+            f"{index}/{name}": torch.as_tensor(value)
+            for index, each in self.optimiser.state_dict()["state"].items()
+            for name, value in each.items()
+        }
+        weights = dict(self.head.named_parameters())
+        average = dict(self.average.named_parameters())
+        return State(self.progress, weights, average, self.best, moments)
+
+    @torch.no_grad()
+    def restore(self, state: State) -> None:
+        """Go back to a saved state."""
+        _assign(self.head, state.weights)
+        _assign(self.average, state.average)
+        self.best = {name: each.to(self.device) for name, each in state.best.items()}
+        self.progress = state.progress
+        known = self.optimiser.state_dict()
+        for key, value in state.moments.items():
+            index, name = key.split("/")
+            known["state"].setdefault(int(index), {})[name] = value
+        self.optimiser.load_state_dict(known)
+        torch.set_rng_state(state.random)
+
+    @torch.no_grad()
+    def finish(self, judged: bool) -> None:
+        """Leave the weights in the head that are to be used."""
+        kept = self.best if judged and self.best else dict(self.average.named_parameters())
+        _assign(self.head, kept)
+        self.head.eval()
+
+    def outcome(self, log: Log, judged: bool) -> Outcome:
+        """The run in numbers."""
+        parameters = sum(each.numel() for each in self.head.parameters())
+        best = self.progress.best if judged else None
+        done = self.progress
+        return Outcome(
+            done.step, done.seconds, len(self.samples), parameters, best, str(self.device), tuple(log.records)
+        )
+
+
+@torch.no_grad()
+def _assign(head: Head, weights: Mapping[str, Tensor]) -> None:
+    for name, parameter in head.named_parameters():
+        parameter.copy_(weights[name])
