@@ -24,7 +24,9 @@ def build(name: str, seed: int = 0, **options: object) -> nn.Module:
         "width": 8,
         "depth": 2,
     }
-    return BACKBONES[name](**(defaults | options))  # type: ignore[return-value]
+    network = BACKBONES[name](**(defaults | options))
+    assert isinstance(network, nn.Module)
+    return network.eval()  # without the dropout of training
 
 
 def field(*shape: int) -> Tensor:
@@ -114,6 +116,13 @@ def test_with_position_another_domain_is_refused(name: str) -> None:
 def test_missing_static_fields_are_named(name: str) -> None:
     with pytest.raises(InputError, match="got none static fields; the backbone was built for 2"):
         build(name, static=2)(field(1, 2, 5, 6))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    network, coarse = build("resnet", dropout=0.5), field(2, 2, 5, 6)
+    assert torch.equal(network(coarse), network(coarse))
+    network.train()
+    assert not torch.equal(network(coarse), network(coarse))
 
 
 def test_an_unknown_padding_is_named_with_the_known_ones() -> None:

@@ -40,9 +40,9 @@ class ResNet(nn.Module):
         shape: tuple[int, int],
         static: int = 0,
         width: int = 64,
-        depth: int = 6,
+        depth: int = 3,
         embedding: int = 8,
-        dropout: float = 0.0,
+        dropout: float = 0.2,
         cell_bias: bool = False,
         padding: str = "replicate",
     ) -> None:

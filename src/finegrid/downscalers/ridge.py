@@ -7,8 +7,8 @@ of cells around it and on the cycles of the day and the year:
 
 z are all coarse fields, standardised over time and space, in (2 k + 1)^2 cells around I (at an edge the edge cell
 again, around the globe the other side). The half-width k and the penalty are chosen by cross-validation over blocks of
-time, pooled over outputs and up to a hundred cells (each in units of its own variance), from the same normal matrices that the fit
-needs.
+time, pooled over outputs and up to a hundred cells (each in units of its own variance), from the same normal matrices
+that the fit needs.
 
 Source: Hoerl and Kennard, Technometrics 12(1), 1970.
 """

@@ -26,10 +26,10 @@ class Settings:
     steps: PositiveInt | None = None
     batch: PositiveInt = 32
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     clip: PositiveFloat | None = 1.0
     patience: PositiveInt | None = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
