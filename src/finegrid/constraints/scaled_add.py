@@ -58,12 +58,14 @@ class ScaledAddConstraint(HardConstraint):
 
     def _conserve(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         gap = operator.mean(operator.spread(coarse) - fine)
-        room = torch.where(operator.spread(gap) < 0, fine - self.low, self.high - fine).clamp(min=0)
+        room = torch.where(operator.spread(gap.detach()) < 0, fine - self.low, self.high - fine).clamp(min=0)
         mean_room = operator.mean(room)
         lacking = (gap.abs() - mean_room).clamp(min=0)
         share = mean_room + lacking
         rate = gap / torch.where(share > 0, share, 1.0)
-        return fine + operator.spread(rate) * room + operator.spread(rate * lacking)
+        constrained = fine + operator.spread(rate) * room
+        # Nearly always the room suffices, and the equal shares need not be spread.
+        return constrained + operator.spread(rate * lacking) if bool(lacking.any()) else constrained
 
     def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return self._conserve(fine, coarse, operator)
