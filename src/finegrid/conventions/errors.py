@@ -14,9 +14,12 @@ class InputError(ValueError):
     """A file, a variable, a unit or an option that the user can put right."""
 
 
-def provenance(fields: xr.Dataset, source: str) -> str:
-    """Words for `fields` in a message: `source` if the caller named one, else the file that they came from."""
-    return str(fields.encoding.get("source", source)) if source == "input" else source
+def provenance(fields: xr.Dataset, source: str = "input", *, otherwise: str = "input") -> str:
+    """Words for `fields` in a message: `source` if the caller named one, else the file that they came from.
+
+    Without a file they are called `otherwise`.
+    """
+    return str(fields.encoding.get("source", otherwise)) if source == "input" else source
 
 
 def described(fields: xr.Dataset) -> str:

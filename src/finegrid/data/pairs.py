@@ -10,7 +10,7 @@ import xarray as xr
 
 from finegrid.conventions import InputError, Names, check_values, find_variable, harmonise
 from finegrid.conventions.errors import provenance
-from finegrid.data.inputs import CoarseInputs, block_grid, in_units, on_blocks
+from finegrid.data.inputs import CoarseInputs, block_grid, in_units, on_blocks, turned
 from finegrid.data.splits import Indices
 from finegrid.grids import Grid, Operator, nesting
 
@@ -70,7 +70,7 @@ def pair(
     Raises:
         InputError: on variables, units, times or domains that do not fit together, or values that are not numbers.
     """
-    sources = provenance(coarse, "the coarse input"), provenance(fine, "the fine input")
+    sources = provenance(coarse, otherwise="the coarse input"), provenance(fine, otherwise="the fine input")
     (low, _), (high, names) = harmonise(coarse, source=sources[0]), harmonise(fine, source=sources[1])
     matched = _matched(low, high, variables, sources)
     low, high = _common_times(low, high[list(matched)], sources)
@@ -146,7 +146,8 @@ def _settled(
     sources: tuple[str, str],
 ) -> CoarseInputs:
     """The inputs of a downscaler for this pair."""
-    grid = block_grid(Grid.of(fine), Grid.of(coarse))
+    own = Grid.of(fine)
+    grid = block_grid(own, Grid.of(turned(coarse, own)))
     units = {name: str(fine[name].attrs.get("units", "")) for name in matched}
     found = {name: find_variable(coarse, name, source=sources[0]) for name in predictors}
     clash = sorted(set(found) & set(matched))

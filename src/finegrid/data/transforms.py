@@ -55,7 +55,7 @@ class Transform(ABC):
 def _like(number: Array, values: Any, xp: Any) -> Any:
     """A learnt number as an array of the library, type and device of `values`."""
     if xp is np:
-        return number
+        return number.astype(np.result_type(values), copy=False)
     return xp.as_tensor(number, dtype=values.dtype, device=values.device)
 
 

@@ -39,7 +39,7 @@ def save(description: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: 
     complete, weights = _contents(description, tensors)
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / WEIGHTS, weights)
-    _replace(folder / DESCRIPTION, json.dumps(complete, indent=1, sort_keys=True).encode())
+    _replace(folder / DESCRIPTION, json.dumps(complete, indent=1).encode())
 
 
 def digest(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -121,11 +121,11 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _sha256(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    """Values as JSON has them, so that what is hashed is what is read back."""
+    """Values as JSON has them, in their order (that of variables is that of channels): what is hashed is read back."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, Mapping):

@@ -1,0 +1,7 @@
+"""Tasks with fixed data and splits, and methods run on them."""
+
+from finegrid.benchmark.results import Result, Trial, ranked, write
+from finegrid.benchmark.run import run
+from finegrid.benchmark.tasks import TASKS, Task, find_task
+
+__all__ = ["TASKS", "Result", "Task", "Trial", "find_task", "ranked", "run", "write"]

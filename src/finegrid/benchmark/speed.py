@@ -1,0 +1,191 @@
+"""Figures of speed and memory; ratios are of measurements taken in turn on one machine, so that they hold on any."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from finegrid.benchmark.figures import Bench, Figure
+from finegrid.benchmark.tasks import Task, find_task
+from finegrid.data import write
+from finegrid.downscalers import NeuralDownscaler
+from finegrid.pipeline.material import Material
+from finegrid.pipeline.naming import named
+from finegrid.training import Settings
+
+_TASK = "era5-uk-t2m-x4"
+_HARD = ("add", "scaled-add", "multiplicative", "softmax")
+_STEPS = 40
+_REPEATS = 30
+_BATCH = 256
+_MONTH = 744
+_MEGABYTE = 1 << 20
+
+
+def constraint(bench: Bench) -> list[Figure]:
+    """Time of each constraint, forward and backward, as a part of a training step of the fastest network."""
+    task, material = _data()
+    step = _step_seconds(_fitted(task, material, "resnet+none"))
+    shares = {}
+    for name in _HARD:
+        model = _fitted(task, material, f"resnet+{name}", steps=2)
+        shares[name] = _constraint_seconds(model) / step
+    words = ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items()) + f" of {1e3 * step:.0f} ms"
+    return [Figure("constraint in a training step of resnet", "<= 3 %", words, max(shares.values()) <= 0.03, shares)]
+
+
+def step(bench: Bench) -> list[Figure]:
+    """A step of the default network against one of the published one, in turns; and their errors in the same time."""
+    name, target = "training step of resnet against srresnet", ">= 3 times faster at lower RMSE"
+    task, material = _data()
+    times: dict[str, list[float]] = {"resnet": [], "srresnet": []}
+    for _ in range(3):
+        for method, found in times.items():
+            steps = _STEPS if method == "resnet" else _STEPS // 4
+            found.append(_step_seconds(_fitted(task, material, method, steps=steps)))
+    fast, slow = (1e3 * min(times[name]) for name in ("resnet", "srresnet"))
+    errors = _errors(bench)
+    words = f"{slow / fast:.1f} times ({fast:.0f} ms against {slow:.0f} ms), "
+    if not errors:
+        reached = None if slow >= 3 * fast else False
+        return [Figure(name, target, words + "RMSE not measured in this run (section era5)", reached, times)]
+    words += f"RMSE {errors['resnet']:.3f} against {errors['srresnet']:.3f} K"
+    reached = slow >= 3 * fast and errors["resnet"] < errors["srresnet"]
+    return [Figure(name, target, words, reached, {**times, "rmse": errors})]
+
+
+def long_record(bench: Bench) -> list[Figure]:
+    """`finegrid downscale` of ten years of hours: time against the bare network, memory against one month."""
+    task, material = _data()
+    folder = bench.out / "long"
+    model = _fitted(task, material, "resnet-on-ridge", steps=2)
+    model.save(folder / "model")
+    coarse = material.coarse[list(task.variables)].load()
+    record, month = _repeated(coarse, bench.hours), _repeated(coarse, _MONTH)
+    write(record, folder / "long.nc")
+    write(month, folder / "month.nc")
+    _, short_peak = _command(folder, "month.nc")
+    before = _network_seconds(model, bench.hours)
+    seconds, peak = _command(folder, "long.nc")
+    bare = (before + _network_seconds(model, bench.hours)) / 2  # a machine is not equally fast at all times
+    extra = (peak - short_peak) / _MEGABYTE
+    for name in ("long.nc", "month.nc", "out.nc"):
+        (folder / name).unlink(missing_ok=True)
+    words = f"{seconds / bare:.2f} times ({seconds:.0f} s against {bare:.0f} s)"
+    more = f"{extra:+.0f} MB ({peak / _MEGABYTE:.0f} against {short_peak / _MEGABYTE:.0f} MB)"
+    years = f"{bench.hours / 8760:g} years of hours"
+    return [
+        Figure(f"downscale, {years}: time", "<= 1.5 times the bare network", words, seconds / bare <= 1.5),
+        Figure(f"downscale, {years}: memory", "within 200 MB of one month", more, extra <= 200),
+    ]
+
+
+def importing(bench: Bench) -> list[Figure]:
+    """`import finegrid` in a fresh interpreter, the best of five."""
+    code = "import time; start = time.perf_counter(); import finegrid; print(time.perf_counter() - start)"
+    runs = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(5))
+    fastest = min(float(done.stdout) for done in runs)
+    return [Figure("import finegrid", "<= 0.5 s", f"{fastest:.3f} s", fastest <= 0.5)]
+
+
+def _data() -> tuple[Task, Material]:
+    task = find_task(_TASK)
+    task = task if task.available else replace(find_task("synthetic-x4"), variables=("tas",))
+    return task, task.material()
+
+
+def _fitted(task: Task, material: Material, method: str, *, steps: int = _STEPS) -> NeuralDownscaler:
+    settings = Settings(steps=steps, budget=None, patience=None)
+    variables = {each: each for each in task.variables}
+    model = named(method, variables=variables, settings=settings)
+    model.fit(*material.at(material.learning), static=material.static or None, validate=0.0)
+    if not isinstance(model, NeuralDownscaler):
+        raise TypeError(f"{method} is no network")
+    return model
+
+
+def _step_seconds(model: NeuralDownscaler) -> float:
+    training = model.info()["training"]
+    return float(training["seconds"]) / int(training["steps"])
+
+
+def _constraint_seconds(model: NeuralDownscaler) -> float:
+    """Forward and backward through the constraint, for a batch of the size of training."""
+    domain, batch = model.domain, model.settings.batch
+    outputs = len(domain.outputs)
+    fine = (280 + torch.randn(batch, outputs, *domain.grid.shape)).requires_grad_()
+    coarse = 280 + torch.randn(batch, outputs, *domain.inputs.grid.shape)
+
+    def once() -> None:
+        fine.grad = None
+        projected = model.conservation.project(fine, coarse)
+        projected.backward(torch.ones_like(projected))  # type: ignore[no-untyped-call]
+
+    return _median_seconds(once)
+
+
+def _network_seconds(model: NeuralDownscaler, times: int) -> float:
+    """The network alone on as many times, inputs ready in memory, in batches as when predicting."""
+    coarse = model.domain.inputs.read(_repeated(_data()[1].coarse, _BATCH)).load()
+    plan, head = model._trained
+    reference = torch.randn(_BATCH, len(model.domain.outputs), *model.domain.grid.shape)
+    given = plan.conditions(coarse, reference)
+
+    @torch.no_grad()
+    def once() -> None:
+        head(given)
+
+    return _median_seconds(once, repeats=10) * times / _BATCH
+
+
+def _median_seconds(once: Callable[[], None], repeats: int = _REPEATS) -> float:
+    once()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        once()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _repeated(coarse: xr.Dataset, hours: int) -> xr.Dataset:
+    """The fields again and again, as one long hourly record."""
+    index = np.arange(hours) % coarse.sizes["time"]
+    time = np.datetime64("2001-01-01", "ns") + np.arange(hours) * np.timedelta64(1, "h")
+    return coarse.isel(time=index).assign_coords(time=("time", time, coarse.time.attrs))
+
+
+_MEASURED = """
+import resource, sys
+from finegrid.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+def _command(folder: Path, name: str) -> tuple[float, int]:
+    """Wall seconds and peak bytes of a `finegrid downscale`."""
+    arguments = ["downscale", str(folder / "model"), str(folder / name), "--out", str(folder / "out.nc")]
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", _MEASURED, *arguments], capture_output=True, text=True, check=True)
+    kilobytes = int(done.stderr.split()[-1])
+    return time.perf_counter() - start, kilobytes * 1024
+
+
+def _errors(bench: Bench) -> dict[str, float]:
+    """Errors of the two networks after the same time of training, when they were measured in this run."""
+    if _TASK not in bench.results:
+        return {}
+    found = bench.results[_TASK].scores("rmse")
+    return {name: found[name][0] for name in ("resnet", "srresnet")}

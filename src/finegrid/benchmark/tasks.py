@@ -1,0 +1,184 @@
+"""Tasks as data: which sample, which variables, how coarse, which times are for learning and which for the test.
+
+Each one coarsens a fine field and asks for the fine field back (perfect coarse input). That isolates the downscaling
+from errors of a driving model; scores say nothing about those. The split of every task is by blocks of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import xarray as xr
+
+from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.components import nearest
+from finegrid.data import samples, synthetic
+from finegrid.data.coarsen import coarsen
+from finegrid.pipeline.material import Material, cropped, material
+from finegrid.pipeline.recipe import Crop
+
+_LAST_FIFTH: Mapping[str, float | str | int] = {"train": 0.7, "validate": 0.1, "test": 0.2, "gap": 0}
+_SIMPLE = ("bicubic+none", "bilinear", "bicubic", "mean-map", "ridge")
+_NETWORKS = ("srresnet", "resnet", "resnet-on-ridge")
+Options = Mapping[str, Mapping[str, Any]]
+
+
+def _methods(own: Options | None = None) -> Options:
+    """The methods of every task, with a task's own options for some of them and further ones."""
+    return {name: {} for name in (*_SIMPLE, *_NETWORKS)} | dict(own or {})
+
+
+_SYNTHETIC = "synthetic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: as on the command line.
+        title: in words.
+        sample: name of the sample, or "synthetic".
+        variables: what is predicted.
+        factor: fine cells in a coarse cell along either side.
+        static: sample of a static field.
+        companions: further variables of the sample whose coarse fields a method may have as predictors.
+        crop: limits in the coordinates of the sample.
+        window: the first rows and columns that are kept, where a crop has no round limits.
+        split: arguments of `data.split_times`.
+        methods: what is run unless other methods are asked for, with options of the downscaler. `settings` among them
+            are those of training that the task fixes, `early_stopping: False` lets a network learn from all times.
+            Options were chosen on blocks inside the training period.
+    """
+
+    name: str
+    title: str
+    sample: str
+    variables: tuple[str, ...]
+    factor: int = 4
+    static: str | None = None
+    companions: tuple[str, ...] = ()
+    crop: Crop = field(default_factory=Crop)
+    window: tuple[int, int] | None = None
+    split: Mapping[str, float | str | int] = field(default_factory=lambda: dict(_LAST_FIFTH))
+    methods: Options = field(default_factory=_methods)
+
+    @property
+    def available(self) -> bool:
+        """Whether the data can be opened here and now."""
+        return self.sample == _SYNTHETIC or samples.available(self.sample)
+
+    def material(self) -> Material:
+        """Fields of the task with their blocks of time.
+
+        Raises:
+            InputError: when the sample is not on this machine.
+        """
+        every = _synthetic() if self.sample == _SYNTHETIC else samples.open(self.sample)
+        static = () if self.static is None else (_static(self.static, every),)
+        fine = cropped(every[[*self.variables, *self.companions]], self.crop)
+        fine = fine if self.window is None else _first_cells(fine, self.window)
+        fine = fine.load()
+        low = coarsen(fine, self.factor)
+        low.encoding["source"] = f"{self.sample}, coarsened {self.factor} times"
+        # Predictors are coarse only: a fine one would be the answer.
+        return material(low, fine[list(self.variables)], static, dict(self.split))
+
+
+def find_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        InputError: lists the names and the nearest.
+    """
+    if name not in TASKS:
+        raise InputError(f"There is no task '{name}'. The names are {', '.join(TASKS)}.{nearest(name, TASKS)}")
+    return TASKS[name]
+
+
+def _synthetic() -> xr.Dataset:
+    return synthetic.generate(synthetic.REGIONS["alpine"], shape=(32, 48), times=730, seed=1)
+
+
+def _static(name: str, every: xr.Dataset) -> xr.Dataset:
+    return every[["orog"]] if name == _SYNTHETIC else samples.open(name)
+
+
+def _first_cells(fields: xr.Dataset, window: tuple[int, int]) -> xr.Dataset:
+    names = harmonise(fields)[1]
+    axes = {axis: names.coordinates[axis].dimension for axis in ("y", "x")}
+    return fields.isel({axes["y"]: slice(window[0]), axes["x"]: slice(window[1])})
+
+
+_ERA5 = Task(
+    name="era5-uk-t2m-x4",
+    title="2 m temperature (ERA5), UK and Ireland, hours of March 2019, 1 degree to 0.25 degrees",
+    sample="era5-uk",
+    variables=("t2m",),
+    static="elevation-uk",
+    window=(32, 48),
+)
+_COMMITTEE: Mapping[str, Any] = {"networks": 3, "settings": {"steps": 2500}, "early_stopping": False}
+_RACMO = Task(
+    name="racmo-tas-x4",
+    title="temperature of winter days (RACMO22E), Iberia, 1.76 to 0.44 degrees",
+    sample="racmo-iberia",
+    variables=("tas",),
+    static="elevation-europe",
+    companions=("pr",),
+    window=(28, 28),
+    methods=_methods({"resnet-on-mean-map": {**_COMMITTEE, "networks": 4, "predictors": ("pr",)}}),
+)
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="navy-winds-x4",
+            title="monthly wind near the surface (US Navy), globe, 10 to 2.5 degrees",
+            sample="navy-winds",
+            variables=("u10", "v10"),
+            static="elevation-global",
+            crop=Crop(y=(-80.0, 77.5)),
+            split={"train": "1982/1988", "validate": "1989", "test": "1990/1992", "gap": 0},
+            methods=_methods(
+                {"resnet-on-ridge": {"settings": {"batch": 8, "steps": 600}, "backbone": {"dropout": 0.1}}}
+            ),
+        ),
+        _ERA5,
+        replace(_ERA5, name="era5-uk-t2m-x8", title=_ERA5.title.replace("1 degree", "2 degrees"), factor=8),
+        _RACMO,
+        replace(
+            _RACMO,
+            name="racmo-pr-x4",
+            title="precipitation of winter days (RACMO22E), Iberia, 1.76 to 0.44 degrees",
+            variables=("pr",),
+            companions=("tas",),
+            methods=_methods({"resnet+softmax": {**_COMMITTEE, "predictors": ("tas",), "settings": {"steps": 1500}}}),
+        ),
+        Task(
+            name="eobs-tas-x4",
+            title="observed temperature of winter days (E-OBS, land only), Iberia, 2 to 0.5 degrees",
+            sample="eobs-iberia",
+            variables=("tas",),
+            static="elevation-europe",
+            window=(16, 28),
+        ),
+        Task(
+            name="inca-t2m-x4",
+            title="2 m temperature (INCA), Graz, hours of May 2012, 4 km to 1 km",
+            sample="inca-graz",
+            variables=("t2m",),
+            window=(16, 20),
+        ),
+        Task(
+            name="synthetic-x4",
+            title="synthetic alpine temperature and rain with known truth, 1 degree to 0.25 degrees",
+            sample=_SYNTHETIC,
+            variables=("tas", "pr"),
+            static=_SYNTHETIC,
+        ),
+    )
+}

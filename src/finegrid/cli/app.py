@@ -1,0 +1,262 @@
+"""The commands. What is heavy is imported inside them, so that help appears at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finegrid import __version__
+from finegrid.cli.codes import STOPPED
+
+app = typer.Typer(
+    help="Coarse climate and weather fields in, fine fields out, which conserve and come with an honest report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
+Period = Annotated[str | None, typer.Option("--time", help="A period: 2019, 2019-03, 1983/1996.")]
+Budget = Annotated[str | None, typer.Option("--budget", help="Time to train each network: 90s, 5min, 2h.")]
+
+
+def _say(words: str) -> None:
+    typer.echo(words)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _say(f"finegrid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+) -> None:
+    r"""See everything happen on real data: train, downscale, report; about a minute.
+
+    \b
+    finegrid demo --out demo/
+    """
+    from finegrid.benchmark.demo import STEPS, demonstrate
+
+    shown = demonstrate(out, steps=steps or STEPS, say=_say, progress=True)
+    _say(
+        f"\n{shown.evaluation.verdict}\n\nThe report is {out}/report.html; all of it took {shown.seconds:.0f} s. With "
+        "your own files:"
+    )
+    _say("  finegrid fit --coarse coarse.nc --fine fine.nc --out model/")
+    _say("  finegrid downscale model/ other_coarse.nc --out other_fine.nc")
+
+
+@app.command()
+def fit(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe; or give --coarse and --fine.")] = None,
+    *,
+    out: Out,
+    coarse: Annotated[list[str] | None, typer.Option(help="Coarse files; a pattern or repeated.")] = None,
+    fine: Annotated[list[str] | None, typer.Option(help="Fine files of the same times.")] = None,
+    static: Annotated[list[str] | None, typer.Option(help="Files of fields without time, such as elevation.")] = None,
+    variables: Annotated[list[str] | None, typer.Option(help="What to predict: tas,pr or fine=coarse names.")] = None,
+    predictors: Annotated[list[str] | None, typer.Option(help="Further coarse variables to learn from.")] = None,
+    method: Annotated[str | None, typer.Option(help="ridge, resnet-on-ridge, srresnet+softmax, ...")] = None,
+    budget: Budget = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    r"""Train a downscaler on a coarse and a fine file, and test it on times that it has not seen.
+
+    \b
+    finegrid fit recipe.yaml --out model/
+    finegrid fit --coarse era.nc --fine obs.nc --out model/
+    finegrid fit --coarse 'era/*.nc' --fine obs.zarr --static elevation.nc --variables tas=t2m --budget 5min --out
+    model/
+    """
+    from finegrid.cli import words
+    from finegrid.pipeline.fit import Interrupted, how_to_resume
+    from finegrid.pipeline.fit import fit as do
+    from finegrid.pipeline.naming import table_of
+
+    base = words.base_recipe(recipe, out, coarse or [], fine or [], resume)
+    data = {
+        "coarse": coarse,
+        "fine": fine,
+        "static": words.listed(static),
+        "variables": words.mapped(variables),
+        "predictors": words.listed(predictors),
+    }
+    training = {"budget": words.budget(budget), "steps": steps, "seed": seed, "device": device}
+    job = words.laid_over(base, data, None if method is None else table_of(method), training)
+    try:
+        done = do(job, out, resume=resume)
+    except KeyboardInterrupt as stop:
+        typer.echo(how_to_resume(out, str(stop) if isinstance(stop, Interrupted) else ""), err=True)
+        raise typer.Exit(STOPPED) from None
+    _say(done.evaluation.verdict if done.evaluation is not None else done.note)
+    _say(f"The model is in {out}" + (f", its report in {out}/report.html" if done.evaluation is not None else ""))
+
+
+@app.command()
+def downscale(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    coarse: Annotated[list[str], typer.Argument(help="Coarse files or patterns.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .nc or .zarr.")],
+    members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 1,
+    time: Period = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    r"""Make fine fields of coarse files, of any length, as one CF file.
+
+    \b
+    finegrid downscale model/ coarse.nc --out fine.nc
+    finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 10 --time 2019-03
+    """
+    from finegrid.cli.showing import bar
+    from finegrid.pipeline.downscale import downscale as do
+
+    with bar("downscaling") as progress:
+        done = do(model, coarse, out, members=members, time=time, seed=seed, progress=progress)
+    _say(f"{done.path}: {done.times} times; {done.words} (largest relative departure {done.violation:.1e})")
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[str, typer.Argument(help="Fine file that was predicted.")],
+    truth: Annotated[str, typer.Argument(help="Fine file that is right.")],
+    *,
+    out: Out,
+    coarse: Annotated[list[str] | None, typer.Option(help="What the prediction was made from.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="name=file of another prediction; may be repeated.")
+    ] = None,
+    variables: Annotated[list[str] | None, typer.Option(help="Names in the truth; by default all.")] = None,
+    time: Period = None,
+    method: Annotated[str | None, typer.Option(help="Name of the prediction in tables.")] = None,
+) -> None:
+    r"""Score a prediction against the truth, and write scores.json and a report.
+
+    \b
+    finegrid evaluate fine.nc truth.nc --coarse coarse.nc --out report/
+    finegrid evaluate fine.nc truth.nc --baseline ridge=ridge.nc --time 2002 --out report/
+    """
+    from finegrid.cli import words
+    from finegrid.pipeline.evaluate import evaluate_files
+
+    found = evaluate_files(
+        prediction,
+        truth,
+        out,
+        coarse=coarse or None,
+        baselines=words.mapped(baseline),
+        variables=words.listed(variables) or None,
+        time=time,
+        method=method,
+    )
+    _say(f"{found.verdict}\nThe report is {out}/report.html")
+
+
+@app.command()
+def benchmark(
+    task: Annotated[str | None, typer.Argument(help="A task; --list shows them.")] = None,
+    *,
+    methods: Annotated[list[str] | None, typer.Option(help="Method names, parted by commas.")] = None,
+    budget: Budget = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every network.")] = 1,
+    list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and stop.")] = False,
+    out: Out = Path("bench"),
+) -> None:
+    r"""Run methods on a task with fixed data and splits, and rank them with intervals.
+
+    \b
+    finegrid benchmark --list
+    finegrid benchmark era5-uk-t2m-x4 --out bench/
+    finegrid benchmark racmo-pr-x4 --methods bicubic,ridge,resnet-on-ridge,resnet+softmax --budget 2min --seeds 3 --out
+    bench/
+    """
+    from finegrid.benchmark import find_task, run
+    from finegrid.cli import showing, words
+    from finegrid.training import Settings
+
+    if list_tasks or task is None:
+        showing.tasks()
+        return
+    limit = words.budget(budget)
+    chosen = Settings(budget=limit if limit or steps else 300.0, steps=steps)
+    found = run(find_task(task), words.listed(methods), out=out, seeds=seeds, settings=chosen, say=_say, progress=True)
+    showing.ranking(found)
+    _say(f"{found.evaluation.verdict}\nThe report is {out}/report.html")
+
+
+@app.command()
+def samples(
+    get: Annotated[str | None, typer.Option(help="A sample to write into --out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The file to write: .nc or .zarr.")] = None,
+) -> None:
+    r"""List the sample data, or write one of them to a file.
+
+    \b
+    finegrid samples
+    finegrid samples --get navy-winds --out winds.nc
+    """
+    from finegrid.cli import showing
+
+    if get is None:
+        showing.samples()
+        return
+    from finegrid.data import samples as catalogue
+    from finegrid.data import write
+
+    target = out or Path(f"{get}.nc")
+    write(catalogue.open(get), target)
+    _say(f"{target}: {get}")
+
+
+@app.command()
+def info(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    r"""What a model predicts, from what, and how it was trained.
+
+    \b
+    finegrid info model/
+    """
+    from finegrid.cli import showing
+
+    showing.model(model, as_json=json)
+
+
+@app.command()
+def recipe(
+    example: Annotated[bool, typer.Option("--example", help="Print a commented recipe with every key.")] = False,
+    check: Annotated[Path | None, typer.Option(help="Check a recipe, and print it with every default.")] = None,
+) -> None:
+    r"""Recipes: a whole job in one YAML file.
+
+    \b
+    finegrid recipe --example > recipe.yaml
+    finegrid recipe --check recipe.yaml
+    """
+    from finegrid.cli import showing
+
+    showing.recipe(check if not example else None)

@@ -1,0 +1,6 @@
+"""Exit codes."""
+
+WRONG = 2
+"""Something that the user can put right."""
+STOPPED = 130
+"""Ctrl-C, as shells have it: 128 and the number of the signal."""

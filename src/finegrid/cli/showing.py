@@ -1,0 +1,127 @@
+"""Tables and bars on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from finegrid.benchmark import Result
+
+
+@contextmanager
+def bar(words: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr; call what it gives with what is done and what is to do."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        job = progress.add_task(words, total=None)
+        yield lambda done, total: progress.update(job, completed=done, total=total)
+
+
+def tasks() -> None:
+    """The tasks of the benchmark."""
+    from finegrid.benchmark import TASKS
+
+    rows = [
+        (task.name, task.title, ", ".join(task.methods), "" if task.available else "sample missing")
+        for task in TASKS.values()
+    ]
+    _table(("task", "what", "methods unless others are named", ""), rows)
+
+
+def samples() -> None:
+    """The catalogue of sample data."""
+    from finegrid.data import samples as catalogue
+
+    rows = [
+        (each.name, each.description, each.where, each.licence, "yes" if catalogue.available(each.name) else "no")
+        for each in catalogue.catalogue()
+    ]
+    _table(("sample", "what", "where", "licence", "here"), rows)
+
+
+def ranking(result: Result) -> None:
+    """Methods from the smallest error to the largest, with intervals."""
+    for variable in result.evaluation.variables:
+        scores = result.evaluation.of(variable, "rmse")
+        ordered = sorted(scores.values(), key=lambda score: score.value)
+        rows = [
+            (
+                score.method,
+                f"{score.value:.3f}",
+                f"{score.low:.3f} to {score.high:.3f}",
+                "best" if score.best else "tied" if score.tied else "",
+                f"{result.trials[score.method].seconds:.0f}",
+            )
+            for score in ordered
+        ]
+        _table((variable, f"RMSE ({ordered[0].units})", "95 % interval", "", "fit (s)"), rows)
+    for name, why in result.inapplicable.items():
+        Console().print(f"{name}: not applicable: {why}", markup=False)
+
+
+def model(folder: Path, *, as_json: bool) -> None:
+    """What a model knows of itself, with its scores where the folder has them."""
+    from finegrid.downscalers import load
+
+    downscaler = load(folder)
+    known = {**_plain(downscaler.info()), "digest": downscaler.digest}
+    verdict = _verdict(folder)
+    known |= {"verdict": verdict} if verdict else {}
+    text = (
+        json.dumps(known, indent=1)
+        if as_json
+        else yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=100)
+    )
+    print(text.rstrip())  # noqa: T201
+
+
+def recipe(path: Path | None) -> None:
+    """The example, or a checked recipe with its defaults."""
+    from finegrid.pipeline.recipe import Recipe
+
+    if path is None:
+        print(Recipe.example().rstrip())  # noqa: T201
+        return
+    from finegrid.pipeline.fit import built
+
+    whole = built(Recipe.read(path))[1]
+    print(yaml.safe_dump(whole.to_dict(), sort_keys=False, allow_unicode=True).rstrip())  # noqa: T201
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(box=box.SIMPLE, header_style="bold")
+    for index, head in enumerate(heads):
+        table.add_column(head, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False)
+
+
+def _verdict(folder: Path) -> str:
+    try:
+        scores: Mapping[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(scores.get("verdict", ""))
+
+
+def _plain(values: Any) -> Any:
+    return json.loads(json.dumps(values, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    from dataclasses import asdict, is_dataclass
+
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -1,0 +1,82 @@
+"""What is typed, as values: `tas=t2m,pr=tp`, `5min`, and options laid over a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finegrid.conventions import InputError
+from finegrid.conventions.spans import seconds
+from finegrid.pipeline.recipe import Recipe
+
+
+def listed(words: Sequence[str] | None) -> list[str]:
+    """Names from options that may be repeated or hold several, parted by commas."""
+    return [name.strip() for word in words or () for name in word.split(",") if name.strip()]
+
+
+def mapped(words: Sequence[str] | None) -> dict[str, str]:
+    """`fine=coarse` pairs; a bare name stands for itself."""
+    pairs = [name.partition("=") for name in listed(words)]
+    return {first.strip(): (second or first).strip() for first, _, second in pairs}
+
+
+def budget(text: str | None, option: str = "--budget") -> float | None:
+    """Seconds of a length of time.
+
+    Raises:
+        InputError: when it is none.
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text) if text.replace(".", "", 1).isdigit() else seconds(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
+    if value <= 0:
+        raise InputError(f"{option}: got {text}; expected more than nothing, such as 5min")
+    return value
+
+
+def laid_over(
+    base: Recipe | None, data: dict[str, Any], downscaler: dict[str, Any] | None, training: dict[str, Any]
+) -> Recipe:
+    """A recipe with the options of the command line in place of its own settings.
+
+    Options that are None or empty change nothing; steps without a budget take its place.
+    """
+    settings: dict[str, Any] = {} if base is None else base.to_dict()
+    for section, given in (("data", data), ("training", training)):
+        known = {key: value for key, value in given.items() if value not in (None, [], {})}
+        settings[section] = {**settings.get(section, {}), **known}
+    if training.get("steps") and not training.get("budget"):
+        settings["training"]["budget"] = None
+    if downscaler is not None:
+        settings["downscaler"] = downscaler
+    return Recipe.of(settings, source="the command line")
+
+
+def base_recipe(
+    recipe: Path | None, out: Path, coarse: Sequence[str], fine: Sequence[str], resume: bool
+) -> Recipe | None:
+    """The recipe that a fit starts from: the named one, that of the interrupted run, or none.
+
+    Raises:
+        InputError: when neither a recipe nor both files are given.
+    """
+    from finegrid.pipeline.fit import RECIPE
+    from finegrid.pipeline.workplace import unfinished
+
+    if recipe is not None:
+        return Recipe.read(recipe)
+    if coarse and fine:
+        return None
+    stopped = unfinished(out.absolute()) / RECIPE
+    if resume and stopped.exists():
+        return Recipe.read(stopped)
+    missing = "--fine" if coarse else "--coarse" if fine else "a recipe, or --coarse and --fine"
+    raise InputError(
+        f"fit needs {missing}; expected `finegrid fit recipe.yaml --out model/` or `finegrid fit --coarse era.nc "
+        "--fine obs.nc --out model/`; `finegrid recipe --example` prints a recipe to start from"
+    )

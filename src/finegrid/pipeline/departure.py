@@ -1,0 +1,96 @@
+"""How far written fields depart from the coarse field that they were made from, found while they are written.
+
+The figure is that of the evaluation, with the fine cells of the model instead of those of a truth: the largest over
+members, times and coarse cells of |area mean - coarse| / max(|coarse|, mean of |coarse|), in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finegrid.conventions import harmonise
+from finegrid.downscalers.domain import Domain
+from finegrid.evaluation.metrics import Block, Metric, Reference
+from finegrid.evaluation.metrics.conservation import VIOLATION
+from finegrid.grids import Operator
+
+_TIMES_AT_ONCE = 4096
+# Fine values held as float64 at once: a block is measured in pieces, beside a network that needs the memory.
+_VALUES_AT_ONCE = 1_000_000
+
+
+@dataclass
+class Departure:
+    """The largest departure so far.
+
+    Attributes:
+        references: what the metric has to know of each variable.
+        largest: relative to the coarse field.
+        metric: how it is measured.
+    """
+
+    references: dict[str, Reference]
+    largest: float = 0.0
+    metric: Metric = VIOLATION
+
+    @classmethod
+    def of(cls, domain: Domain, coarse: xr.Dataset) -> Departure:
+        """Ready to measure fields of a domain; `coarse`, in standard form, is read once for its typical size."""
+        fine, given = domain.grid.masked(None), domain.inputs.grid
+        operator = Operator.conservative(fine, given)
+        valid = np.ones(fine.shape, dtype=bool) if domain.grid.mask is None else np.asarray(domain.grid.mask)
+        covered = operator(_plane(valid, fine.coords())).values > 0
+        references = {
+            name: Reference(
+                name=name,
+                units=domain.inputs.units[name],
+                standard_name="",
+                grid=fine,
+                lowest=np.nan,
+                highest=np.nan,
+                ever=valid,
+                complete=valid,
+                operator=operator,
+                inside=covered,
+                typical=_typical(coarse[name]),
+            )
+            for name in domain.outputs
+        }
+        return cls(references)
+
+    def add(self, block: xr.Dataset, coarse: xr.Dataset) -> None:
+        """Measure a block, in the user's names, against its standard coarse fields."""
+        standard, _ = harmonise(block)
+        for name, reference in self.references.items():
+            fine = standard[name] if "member" in standard[name].dims else standard[name].expand_dims("member")
+            values, given = fine.transpose("member", "time", "y", "x").values, np.asarray(coarse[name].values)
+            step = max(1, _VALUES_AT_ONCE // max(1, values[:, 0].size))
+            for start in range(0, values.shape[1], step):
+                part = slice(start, start + step)
+                self._add(values[:, part], given[part], reference)
+
+    def _add(self, fine: NDArray[np.float32], coarse: NDArray[np.float32], reference: Reference) -> None:
+        # The truth is not looked at by this metric, which needs one all the same.
+        prediction, given = fine.astype(np.float64), coarse.astype(np.float64)
+        found = self.metric.statistics(Block(prediction, prediction[0], reference, given))
+        known = found[np.isfinite(found)]
+        self.largest = max(self.largest, float(known.max(initial=0.0)))
+
+
+def _plane(values: NDArray[np.bool_], coords: dict[str, xr.DataArray]) -> xr.DataArray:
+    known = {name: coord for name, coord in coords.items() if name in ("y", "x", "crs")}
+    return xr.DataArray(values.astype(np.float64), coords=known, dims=("y", "x"), name="valid")
+
+
+def _typical(coarse: xr.DataArray) -> float:
+    """Mean of |coarse| over everything known."""
+    total, count = 0.0, 0
+    for start in range(0, coarse.sizes["time"], _TIMES_AT_ONCE):
+        values = np.asarray(coarse.isel(time=slice(start, start + _TIMES_AT_ONCE)).values)
+        total += float(np.nansum(np.abs(values), dtype=np.float64))
+        count += int(np.isfinite(values).sum())
+    return total / max(1, count)

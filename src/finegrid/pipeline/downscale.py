@@ -1,0 +1,188 @@
+"""A saved model over files of any length: read, compute and write, block by block and at the same time.
+
+While the network works on one block, a second thread measures and writes the one before, so that a long record takes
+little longer than the network alone and no more memory than a few blocks. What is written is measured: how far its
+means over coarse cells are from the coarse field, as the evaluation defines it (`evaluation.metrics.conservation`).
+"""
+
+from __future__ import annotations
+
+import queue
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from finegrid import __version__
+from finegrid.conventions import InputError
+from finegrid.data import Writer, open_fields
+from finegrid.downscalers import Downscaler, load
+from finegrid.evaluation.metrics import CONSERVED
+from finegrid.pipeline.departure import Departure
+from finegrid.pipeline.material import in_period
+from finegrid.pipeline.naming import name_of
+
+# A coarse record of this size is read at once: it is small beside the fine blocks.
+_SMALL_BYTES = 64_000_000
+_COMPRESSION = 1
+# Blocks that wait to be written, besides the one in work on either side.
+_WAITING = 1
+
+
+@dataclass(frozen=True)
+class Downscaled:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        times: number of times.
+        violation: largest relative departure from the coarse field.
+        words: the same as a sentence.
+    """
+
+    path: Path
+    times: int
+    violation: float
+    words: str
+
+
+def downscale(
+    model: str | Path | Downscaler,
+    coarse: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    members: int = 1,
+    time: str | None = None,
+    seed: int = 0,
+    command: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Downscaled:
+    """Downscale files into one CF file.
+
+    Args:
+        model: model folder, or a fitted downscaler.
+        coarse: coarse files, patterns included.
+        out: NetCDF file (.nc) or Zarr folder (.zarr) to write.
+        members: size of the ensemble.
+        time: period to downscale, such as "2019-03"; None is all.
+        seed: of the ensemble.
+        command: what to note in the history; by default the command line.
+        progress: called with the times done and the times in all.
+
+    Raises:
+        InputError: when files do not suit the model or the output cannot be written; nothing is left behind.
+    """
+    downscaler = model if isinstance(model, Downscaler) else load(model)
+    fields = in_period(open_fields(coarse), time)
+    with Writer(out, compression=_COMPRESSION) as writer:
+        given = _settled(downscaler, fields)
+        departure = Departure.of(downscaler.domain, given)
+        total, done = given.sizes["time"], 0
+        with _written(writer, departure) as put:
+            for block in downscaler.predict_blocks(fields, members=members, seed=seed):
+                size = block.sizes[downscaler.domain.names.time]
+                put(block, given.isel(time=slice(done, done + size)))
+                done += size
+                progress(done, total)
+        words = conservation_words(downscaler, departure.largest)
+        about = _about(downscaler, members, seed, fields, departure.largest, words)
+        writer.set_attributes(**about, history=_history(fields, command))
+    return Downscaled(Path(out), done, departure.largest, words)
+
+
+def conservation_words(downscaler: Downscaler, violation: float) -> str:
+    """How far the output keeps the coarse field, for people."""
+    remapped = ", remapped to whole blocks of fine cells" if downscaler.domain.remapped else ""
+    if violation <= CONSERVED:
+        return f"area means over the coarse cells equal the coarse field{remapped} to rounding"
+    return (
+        f"does not conserve: area means over the coarse cells depart from the coarse field{remapped} by up to "
+        f"{violation:.2g} of its size"
+    )
+
+
+def _settled(downscaler: Downscaler, fields: xr.Dataset) -> xr.Dataset:
+    """The coarse fields as the model sees them; checked before anything is computed, in memory when small."""
+    given = downscaler.domain.inputs.read(fields)[list(downscaler.domain.outputs)]
+    if not given.sizes["time"]:
+        raise InputError(f"{fields.encoding.get('source', 'the coarse input')} has no times; expected at least one")
+    return given.load() if given.nbytes <= _SMALL_BYTES else given
+
+
+Put = Callable[[xr.Dataset, xr.Dataset], None]
+
+
+@contextmanager
+def _written(writer: Writer, departure: Departure) -> Iterator[Put]:
+    """A function that hands blocks to a thread, which measures and writes them in order."""
+    waiting: queue.Queue[tuple[xr.Dataset, xr.Dataset] | None] = queue.Queue(maxsize=_WAITING)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while (item := waiting.get()) is not None:
+            if failures:
+                continue  # empty the queue, so that nobody waits for room in it
+            try:
+                block, coarse = item
+                departure.add(block, coarse)
+                writer.append(block)
+            except BaseException as error:
+                failures.append(error)
+
+    def put(block: xr.Dataset, coarse: xr.Dataset) -> None:
+        if failures:
+            raise failures[0]
+        waiting.put((block, coarse))
+
+    thread = threading.Thread(target=work, name="finegrid-writer", daemon=True)
+    thread.start()
+    try:
+        yield put
+    finally:
+        waiting.put(None)
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _about(
+    downscaler: Downscaler, members: int, seed: int, fields: xr.Dataset, violation: float, words: str
+) -> dict[str, Any]:
+    """Global attributes of the output."""
+    return {
+        "source": f"finegrid {__version__}, {name_of(downscaler)} downscaling of {_input(fields)}",
+        "finegrid_version": __version__,
+        "finegrid_model": downscaler.digest,
+        "finegrid_method": name_of(downscaler),
+        "finegrid_members": members,
+        "finegrid_seed": seed,
+        "finegrid_constraint": _constraint(downscaler),
+        "finegrid_conservation_violation": violation,
+        "finegrid_conservation": words,
+    }
+
+
+def _constraint(downscaler: Downscaler) -> str:
+    constraint = downscaler.constraint
+    return constraint if isinstance(constraint, str) else str(constraint["name"])
+
+
+def _input(fields: xr.Dataset) -> str:
+    return Path(str(fields.encoding.get("source", "a coarse field"))).name
+
+
+def _history(fields: xr.Dataset, command: str | None) -> str:
+    """The command on top of what had happened to the coarse file."""
+    line = command or shlex.join([Path(sys.argv[0]).name or "finegrid", *sys.argv[1:]])
+    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line} (finegrid {__version__})"
+    return f"{stamp}\n{fields.attrs.get('history', '')}".strip()
+
+
+__all__ = ["Downscaled", "conservation_words", "downscale"]

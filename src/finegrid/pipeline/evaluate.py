@@ -1,0 +1,110 @@
+"""Files scored against a truth: scores.json and report.html in a folder.
+
+With the coarse file, interpolations of it stand beside the prediction (they learn nothing, so they may see the truth's
+grid). Better baselines were trained on other times; they are given as files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from finegrid import __version__
+from finegrid.conventions import InputError, harmonise
+from finegrid.data import Writer, open_fields
+from finegrid.evaluation import Evaluation, evaluate
+from finegrid.pipeline.material import in_period
+from finegrid.pipeline.naming import named
+from finegrid.pipeline.workplace import workplace
+
+SCORES, REPORT = "scores.json", "report.html"
+INTERPOLATIONS = ("bilinear", "bicubic")
+Paths = str | Path | Sequence[str | Path]
+
+
+def evaluate_files(
+    prediction: Paths,
+    truth: Paths,
+    out: str | Path,
+    *,
+    coarse: Paths | None = None,
+    baselines: Mapping[str, Paths] | None = None,
+    variables: Sequence[str] | None = None,
+    time: str | None = None,
+    method: str | None = None,
+) -> Evaluation:
+    """Score files and write the folder `out`.
+
+    Args:
+        prediction: fine files that were predicted.
+        truth: fine files that are right.
+        out: folder for the report.
+        coarse: what the prediction was made from.
+        baselines: files of other predictions by name.
+        variables: names in the truth; by default all that the prediction has.
+        time: period to score; None is all common times.
+        method: name of the prediction in tables; by default what the file says, or its name.
+
+    Raises:
+        InputError: when the files cannot be compared; nothing is written.
+    """
+    given, right = in_period(open_fields(prediction), time), in_period(open_fields(truth), time)
+    low = None if coarse is None else in_period(open_fields(coarse), time)
+    others = {name: in_period(open_fields(paths), time) for name, paths in (baselines or {}).items()}
+    name = method or str(given.attrs.get("finegrid_method") or Path(str(given.encoding["source"])).stem)
+    with workplace(out, marks=(SCORES,)) as folder:
+        drawn = {} if low is None else _interpolated(low, right, given, variables, folder)
+        rivals = {key: each for key, each in {**drawn, **others}.items() if key != name}
+        found = evaluate(
+            given,
+            right,
+            coarse=low,
+            baselines=rivals,
+            method=name,
+            variables=variables,
+            task=_task(given),
+            split=time or "",
+        )
+        found.to_json(folder / SCORES)
+        provenance = {"finegrid": __version__, "model": str(given.attrs.get("finegrid_model", "not stated"))}
+        found.report(folder / REPORT, provenance=provenance)
+        for each in drawn.values():
+            each.close()
+        for path in folder.glob(".*.nc"):
+            path.unlink()
+    return found
+
+
+def _task(prediction: xr.Dataset) -> str:
+    return str(prediction.attrs.get("title") or "Evaluation of files")
+
+
+def _interpolated(
+    coarse: xr.Dataset, truth: xr.Dataset, prediction: xr.Dataset, variables: Sequence[str] | None, folder: Path
+) -> dict[str, xr.Dataset]:
+    """Interpolations of the coarse fields on the predicted times, in temporary files; none where grids do not fit."""
+    times = [harmonise(fields)[0].indexes["time"] for fields in (coarse, prediction)]
+    standard = harmonise(coarse)[0].isel(time=times[0].isin(times[1]))
+    if not standard.sizes["time"]:
+        return {}
+    result = {}
+    for name in INTERPOLATIONS:
+        path = folder / f".{name}.nc"
+        try:
+            downscaler = named(name, variables=variables).fit(_few(coarse, truth), truth, validate=0.0)
+            with Writer(path, compression=0) as writer:
+                for block in downscaler.predict_blocks(standard):
+                    writer.append(block)
+        except InputError:
+            return {}
+        result[name] = open_fields(path)
+    return result
+
+
+def _few(coarse: xr.Dataset, truth: xr.Dataset) -> xr.Dataset:
+    """The first common times: enough to settle grids and units, and all of it in memory."""
+    standard, right = harmonise(coarse)[0], harmonise(truth)[0]
+    common = standard.indexes["time"].intersection(right.indexes["time"])[:8]
+    return standard.sel(time=common)

@@ -1,0 +1,220 @@
+"""From a recipe to a model folder: open, crop, split, fit, test against simple baselines, write.
+
+model/  weights.safetensors, model.json   the downscaler
+recipe.yaml                       the job, with every default written out
+scores.json, report.html          how good it is on times that it has not seen
+log.jsonl, ledger.jsonl           how training went, and the run in one line
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from finegrid import __version__
+from finegrid.backbones import BACKBONES
+from finegrid.constraints import CONSTRAINTS
+from finegrid.conventions import InputError
+from finegrid.conventions.components import build, completed
+from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler
+from finegrid.evaluation import Evaluation, evaluate
+from finegrid.losses import LOSSES
+from finegrid.pipeline.ledger import Run, Watch, append
+from finegrid.pipeline.material import Material, gathered
+from finegrid.pipeline.naming import RIVALS, name_of, named
+from finegrid.pipeline.recipe import Recipe
+from finegrid.pipeline.workplace import unfinished, workplace
+from finegrid.training import Interrupted
+from finegrid.training.checkpoint import FILE as CHECKPOINT
+
+MARK = "model.json"
+RECIPE, SCORES, REPORT, LOG, LEDGER = "recipe.yaml", "scores.json", "report.html", "log.jsonl", "ledger.jsonl"
+_LEAST_TEST_TIMES = 2
+# The arguments of a backbone that the data decide.
+_FROM_DATA = ("inputs", "outputs", "factor", "shape", "static", "padding")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a job made.
+
+    Attributes:
+        folder: the model folder.
+        downscaler: what was fitted.
+        evaluation: its scores on the test block; None when that has too few times.
+        note: what the user should know besides, such as why there are no scores.
+    """
+
+    folder: Path
+    downscaler: Downscaler
+    evaluation: Evaluation | None
+    note: str = ""
+
+
+def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool = True) -> Fitted:
+    """Do the job of a recipe.
+
+    Args:
+        recipe: what to do.
+        out: the model folder to make.
+        resume: go on from the checkpoint of an interrupted run.
+        progress: show a bar while training.
+
+    Raises:
+        InputError: when data, recipe or folder cannot be used; nothing is written.
+        Interrupted: on Ctrl-C during training; `unfinished(out)` holds a checkpoint and the recipe.
+    """
+    downscaler, full = built(recipe)
+    _check_resume(Path(out), resume)
+    material = gathered(recipe.data)
+    with workplace(out, marks=(MARK,), resume=resume, keep=has_checkpoint) as folder:
+        full.write(folder / RECIPE)
+        watch = Watch()
+        learnt, evaluation, note = fitted_and_judged(downscaler, material, folder, resume=resume, progress=progress)
+        learnt.save(folder)
+        append(folder / LEDGER, Run.of(learnt, method=name_of(learnt), seconds=watch.seconds, evaluation=evaluation))
+    return Fitted(Path(out), learnt, evaluation, note)
+
+
+def fitted_and_judged(
+    downscaler: Downscaler,
+    material: Material,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    baselines: Sequence[str] = RIVALS,
+    task: str = "",
+) -> tuple[Downscaler, Evaluation | None, str]:
+    """Fit on the learning times and judge on the test times; logs, scores and report go to `folder`."""
+    coarse, fine = material.at(material.learning)
+    downscaler.fit(
+        coarse,
+        fine,
+        static=material.static or None,
+        validate=material.times(material.blocks.validate),
+        folder=folder,
+        resume=resume,
+        progress=progress,
+    )
+    count = len(material.blocks.test)
+    if count < _LEAST_TEST_TIMES:
+        note = f"There are no scores: the test block has {count} time(s), and at least {_LEAST_TEST_TIMES} are needed."
+        return downscaler, None, note
+    rivals = [name for name in baselines if name != name_of(downscaler)]
+    learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
+    evaluation = _judged(downscaler, learnt, material, task)
+    _write(evaluation, folder, downscaler)
+    return downscaler, evaluation, ""
+
+
+def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
+    """The unfitted downscaler of a recipe, and the recipe with every default written out.
+
+    Raises:
+        InputError: on a component or an argument that does not exist; names the nearest one.
+    """
+    given = _given(recipe)
+    whole = completed(recipe.downscaler, DOWNSCALERS, "downscaler", *given)
+    for key, (components, kind, decided) in _PARTS.items():
+        if whole.get(key) is not None:
+            whole[key] = completed(whole[key], components, kind, *decided)
+    # As it will be read back: a resumed run must be the same job to the last tuple.
+    full = Recipe.of(replace(recipe, downscaler=whole).to_dict())
+    downscaler: Downscaler = build(full.downscaler, DOWNSCALERS, "downscaler", **_given(full))
+    return downscaler, full
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether an unfinished model folder is worth keeping."""
+    return (folder / CHECKPOINT).exists()
+
+
+def how_to_resume(out: str | Path, reason: str = "") -> str:
+    """What to tell a user whose Ctrl-C ended a fit."""
+    folder = unfinished(Path(out).absolute())
+    if not has_checkpoint(folder):
+        return "Stopped before training began; nothing was kept. Run the same command again to start anew."
+    where = Path(out).with_name(folder.name)
+    return (
+        f"{reason or 'Stopped'}; the checkpoint is kept in {where}. To go on as if nothing had happened:\n"
+        f"  finegrid fit {where / RECIPE} --out {out} --resume"
+    )
+
+
+_PARTS: Mapping[str, tuple[Mapping[str, Any], str, tuple[str, ...]]] = {
+    "backbone": (BACKBONES, "backbone", _FROM_DATA),
+    "loss": (LOSSES, "loss", ("prediction", "truth", "weight")),
+    "constraint": (CONSTRAINTS, "constraint", ("scale", "low", "high")),
+    "mean": (BASELINES, "mean downscaler", ("variables", "predictors", "constraint")),
+}
+
+
+def _given(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of the downscaler that other sections of the recipe hold; those that its class knows."""
+    name, data = str(recipe.downscaler["name"]), recipe.data
+    every = {
+        "variables": data.variables,
+        "predictors": data.predictors,
+        "frames": data.frames,
+        "cycles": data.cycles,
+        "transforms": data.transforms,
+        "settings": recipe.training,
+    }
+    known = inspect.signature(DOWNSCALERS[name]).parameters if name in DOWNSCALERS else every
+    return {key: value for key, value in every.items() if key in known}
+
+
+def _check_resume(out: Path, resume: bool) -> None:
+    if resume and not has_checkpoint(unfinished(out.absolute())):
+        raise InputError(
+            f"there is no interrupted run to go on with: {unfinished(out)} holds no {CHECKPOINT}; expected the --out "
+            "of the interrupted command; leave --resume away to start anew"
+        )
+
+
+def _rival(name: str, downscaler: Downscaler, coarse: xr.Dataset, fine: xr.Dataset, material: Material) -> Downscaler:
+    """A baseline with the same variables and predictors, fitted on the same times."""
+    rival = named(name, variables=dict(downscaler.domain.inputs.variables), predictors=downscaler.predictors)
+    return rival.fit(coarse, fine, validate=0.0)
+
+
+def _judged(downscaler: Downscaler, rivals: Mapping[str, Downscaler], material: Material, task: str) -> Evaluation:
+    coarse, truth = material.at(material.blocks.test)
+    watch = Watch()
+    prediction = downscaler.predict(coarse)
+    seconds = watch.seconds
+    return evaluate(
+        prediction,
+        truth,
+        coarse=coarse,
+        baselines={name: rival.predict(coarse) for name, rival in rivals.items()},
+        method=name_of(downscaler),
+        task=task or f"Downscaling of {', '.join(downscaler.domain.outputs)}",
+        split=period_of(truth, material),
+        seconds=seconds,
+        variables=list(downscaler.domain.outputs),
+    )
+
+
+def period_of(truth: xr.Dataset, material: Material) -> str:
+    """The test block in words."""
+    time = material.times(material.blocks.test).values
+    return f"test: {len(time)} times from {str(time[0])[:16]} to {str(time[-1])[:16]}, not seen in training"
+
+
+def _write(evaluation: Evaluation, folder: Path, downscaler: Downscaler) -> None:
+    evaluation.to_json(folder / SCORES)
+    log = folder / LOG
+    provenance = {"model": downscaler.digest, "finegrid": __version__}
+    if isinstance(downscaler, NeuralDownscaler):
+        provenance["seed"] = str(downscaler.settings.seed)
+    evaluation.report(folder / REPORT, training_log=log if log.exists() else None, provenance=provenance)
+
+
+__all__ = ["Fitted", "Interrupted", "built", "fit", "fitted_and_judged", "has_checkpoint", "how_to_resume"]

@@ -1,0 +1,53 @@
+"""Methods by the one word that command lines and tables of scores use, and by the table that a recipe holds.
+
+Every method in a table conserves by addition unless its name says otherwise: `bicubic` is bicubic interpolation with
+its block means restored, `bicubic+none` the plain one. Otherwise baselines would lose for a reason that has nothing to
+do with skill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from finegrid.downscalers import Downscaler, NeuralDownscaler, method
+
+DEFAULT_CONSTRAINT = "add"
+RIVALS = ("bilinear", "bicubic", "mean-map", "ridge")
+"""What every model is compared with: two interpolations, and two simple methods that learnt from the same data."""
+
+
+def named(name: str, **options: Any) -> Downscaler:
+    """The unfitted downscaler of a method name; it conserves by addition unless the name says otherwise."""
+    return method(name, **{"constraint": DEFAULT_CONSTRAINT, **options})
+
+
+def table_of(name: str) -> dict[str, Any]:
+    """What a recipe says under `downscaler` for a method name.
+
+    Raises:
+        InputError: on an unknown name; lists the valid ones.
+    """
+    chosen = named(name)
+    if not isinstance(chosen, NeuralDownscaler):
+        return {"name": chosen.name, "constraint": _table(chosen.constraint)}
+    parts = {"backbone": chosen.backbone, "mean": chosen.mean, "loss": chosen.loss, "constraint": chosen.constraint}
+    return {"name": chosen.name, **{key: None if part is None else _table(part) for key, part in parts.items()}}
+
+
+def name_of(downscaler: Downscaler) -> str:
+    """The method name of a downscaler, arguments of its parts left out."""
+    word = downscaler.name
+    if isinstance(downscaler, NeuralDownscaler):
+        mean = "" if downscaler.mean is None else f"-on-{_word(downscaler.mean)}"
+        word = f"{_word(downscaler.backbone)}{mean}"
+    constraint = _word(downscaler.constraint)
+    return word if constraint == DEFAULT_CONSTRAINT else f"{word}+{constraint}"
+
+
+def _word(part: str | Mapping[str, Any]) -> str:
+    return part if isinstance(part, str) else str(part["name"])
+
+
+def _table(part: str | Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": part} if isinstance(part, str) else dict(part)

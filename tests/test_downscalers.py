@@ -1,0 +1,513 @@
+"""Downscalers keep the user's words, conserve, repeat themselves, and know what they can know and nothing more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from finegrid.conventions import InputError
+from finegrid.data.coarsen import coarsen
+from finegrid.data.pairs import pair
+from finegrid.data.splits import folds
+from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler, Ridge, base, load, method
+from finegrid.training import Settings
+
+SMALL = {"name": "resnet", "width": 8, "depth": 1, "embedding": 2}
+
+
+def quick(**options) -> Settings:
+    return Settings(**{"budget": None, "steps": 3, "batch": 8, "device": "cpu", **options})
+
+
+def build(name: str, **options) -> Downscaler:
+    """The downscaler of that name, quick to fit."""
+    if name == NeuralDownscaler.name:
+        options = {"backbone": SMALL, "settings": quick(), **options}
+    if name == Ridge.name:
+        options = {"half_widths": (1,), "penalties": (1.0, 10.0), **options}
+    return DOWNSCALERS[name](**options)
+
+
+@pytest.fixture
+def german(toy_fine) -> tuple[xr.Dataset, xr.Dataset]:
+    """Coarse and fine temperature in degrees Celsius, in names of their own, rows from north to south."""
+    fine = toy_fine[["t2m"]].rename(lat="breitengrad", lon="laengengrad", time="zeit", t2m="temperatur")
+    fine = fine.isel(breitengrad=slice(None, None, -1)).transpose("laengengrad", "zeit", "breitengrad")
+    kelvin = fine.temperatur.attrs
+    fine["temperatur"] = (fine.temperatur - np.float32(273.15)).assign_attrs({**kelvin, "units": "degC"})
+    return coarsen(fine, 4), fine
+
+
+def area_means(fine: xr.DataArray, factor: int = 4) -> np.ndarray:
+    """Means over blocks and valid cells in float64, from sines of latitude; (..., h, w)."""
+    values, lat = fine.values.astype(np.float64), fine.lat.values
+    half = abs(lat[1] - lat[0]) / 2
+    sine = np.sin(np.deg2rad(lat + half)) - np.sin(np.deg2rad(lat - half))
+    weight = np.where(np.isfinite(values), sine[:, None], 0.0)
+    shape = (*values.shape[:-2], values.shape[-2] // factor, factor, values.shape[-1] // factor, factor)
+    total = (np.nan_to_num(values) * weight).reshape(shape).sum((-3, -1))
+    return total / weight.reshape(shape).sum((-3, -1))
+
+
+def violation(prediction: xr.DataArray, coarse: xr.DataArray) -> float:
+    """Largest error of conservation relative to the coarse value or its usual size."""
+    given = coarse.values.astype(np.float64)
+    size = np.maximum(np.abs(given), np.nanmean(np.abs(given)))
+    return float(np.nanmax(np.abs(area_means(prediction) - given) / size))
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_predictions_are_in_the_words_order_and_units_of_the_fine_file(name, german):
+    coarse, fine = german
+    fitted = build(name).fit(coarse, fine)
+    found = fitted.predict(coarse.isel(zeit=slice(5, 12)), members=2)
+    field = found.temperatur
+    assert field.dims == ("member", "laengengrad", "zeit", "breitengrad")
+    assert field.dtype == np.float32
+    assert {key: field.attrs[key] for key in fine.temperatur.attrs} == fine.temperatur.attrs
+    assert field.units == "degC"
+    for axis in ("breitengrad", "laengengrad"):
+        np.testing.assert_array_equal(found[axis], fine[axis])
+        assert found[axis].attrs.items() >= fine[axis].attrs.items()
+    np.testing.assert_array_equal(found.zeit, coarse.zeit[5:12])
+    assert np.isfinite(field).all()
+    # In the same place, and not upside down: closer to the truth than its mirror image.
+    truth = fine.temperatur.isel(zeit=slice(5, 12))
+    mirrored = truth.isel(breitengrad=slice(None, None, -1)).assign_coords(breitengrad=truth.breitengrad)
+    assert abs(field - truth).mean() < abs(field - mirrored).mean()
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_there_are_as_many_members_as_asked_for_and_equal_ones_without_randomness(name, toy_coarse, toy_fine):
+    fitted = build(name).fit(toy_coarse, toy_fine)
+    three = fitted.predict(toy_coarse.isel(time=slice(4)), members=3)
+    assert three.sizes["member"] == 3
+    np.testing.assert_array_equal(three.member, [0, 1, 2])
+    for member in (1, 2):
+        xr.testing.assert_equal(three.pr[member].drop_vars("member"), three.pr[0].drop_vars("member"))
+    with pytest.raises(InputError, match="got members=0; expected at least 1"):
+        fitted.predict(toy_coarse, members=0)
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_nothing_is_predicted_before_something_was_learnt(name, toy_coarse, tmp_path):
+    for attempt in (
+        lambda each: each.predict(toy_coarse),
+        lambda each: each.save(tmp_path),
+        lambda each: each.digest,
+        lambda each: each.conservation,
+    ):
+        with pytest.raises(InputError, match=r"has not learnt anything; call fit\(coarse, fine\) first"):
+            attempt(build(name))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_blocks_of_times_are_the_whole_prediction(name, toy_coarse, toy_fine, monkeypatch):
+    options = {"frames": (-1, 0, 2)} if name == "neural" else {}
+    fitted = build(name, **options).fit(toy_coarse, toy_fine)
+    whole = fitted.predict(toy_coarse)
+    monkeypatch.setattr(base, "_BLOCK_VALUES", 7 * 2 * 16 * 24)
+    blocks = list(fitted.predict_blocks(toy_coarse))
+    assert [each.sizes["time"] for each in blocks] == [7] * 8 + [4]
+    joined = xr.concat(blocks, "time", data_vars="minimal", coords="minimal", compat="override", join="override")
+    xr.testing.assert_identical(joined, fitted.predict(toy_coarse))
+    # Sums in other groups round otherwise.
+    xr.testing.assert_allclose(joined, whole, rtol=1e-6, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_lazy_files_give_what_loaded_ones_give(name, toy_coarse, toy_fine):
+    eager = build(name).fit(toy_coarse, toy_fine).predict(toy_coarse)
+    lazy = build(name).fit(toy_coarse.chunk(time=7), toy_fine.chunk(time=11)).predict(toy_coarse.chunk(time=13))
+    xr.testing.assert_identical(eager, lazy)
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_a_saved_model_predicts_the_same_to_the_last_bit(name, toy_coarse, toy_fine, tmp_path):
+    elevation = (toy_fine.t2m[0].drop_vars("time") * 10).rename("elevation").assign_attrs(units="m").to_dataset()
+    gappy = toy_fine.copy(deep=True)
+    gappy.pr[:, 3, 4] = np.nan
+    fitted = build(name, constraint="add").fit(toy_coarse, gappy, static=elevation)
+    fitted.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert type(again) is type(fitted)
+    xr.testing.assert_identical(again.predict(toy_coarse), fitted.predict(toy_coarse))
+    assert again.digest == fitted.digest
+    assert again.info() == {**fitted.info(), "options": again.options}
+    assert {each.name for each in (tmp_path / "model").iterdir()} == {"model.json", "weights.safetensors"}
+    again.save(tmp_path / "copy")
+    for file in ("model.json", "weights.safetensors"):
+        assert (tmp_path / "copy" / file).read_bytes() == (tmp_path / "model" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["mean-map", "neural"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "model.json"])
+def test_a_changed_byte_is_noticed_and_its_file_is_named(name, file, toy_coarse, toy_fine, tmp_path):
+    build(name).fit(toy_coarse, toy_fine).save(tmp_path)
+    whole = (tmp_path / file).read_bytes()
+    places = (len(whole) // 2, len(whole) - 3) if file != "model.json" else (whole.index(b"2001"), whole.index(b"0.25"))
+    for place in places:
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        (tmp_path / file).write_bytes(bytes(changed))
+        with pytest.raises(InputError, match=rf"{file} was changed after it was written.*fit the model again"):
+            load(tmp_path)
+
+
+def test_a_cut_description_is_damaged(toy_coarse, toy_fine, tmp_path):
+    build("nearest").fit(toy_coarse, toy_fine).save(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"model.json is damaged"):
+        load(tmp_path)
+
+
+def test_a_folder_without_a_model_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"is not a model folder: model.json is missing"):
+        load(tmp_path)
+
+
+def test_the_digest_tells_models_apart_and_copies_not(toy_coarse, toy_fine):
+    one, same = (build("mean-map").fit(toy_coarse, toy_fine) for _ in range(2))
+    other = build("mean-map").fit(toy_coarse, toy_fine.isel(time=slice(50)))
+    assert one.digest == same.digest == one.digest
+    assert len({one.digest, other.digest, build("mean-map", constraint="add").fit(toy_coarse, toy_fine).digest}) == 3
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_fitting_again_forgets_the_first_pair(name, toy_coarse, toy_fine):
+    fine = toy_fine.isel(lat=slice(0, 8))
+    used = build(name).fit(coarsen(fine, 4), fine)
+    used.predict(coarsen(fine, 4))
+    xr.testing.assert_identical(
+        used.fit(toy_coarse, toy_fine).predict(toy_coarse), build(name).fit(toy_coarse, toy_fine).predict(toy_coarse)
+    )
+
+
+@pytest.mark.parametrize("name", ["bicubic", "ridge", "neural"])
+def test_a_larger_coarse_file_with_other_variables_is_read_like_the_training_one(name, toy_coarse, toy_fine):
+    inner = toy_fine[["t2m"]].isel(lat=slice(4, 12), lon=slice(4, 20))
+    small = toy_coarse[["t2m"]].isel(lat=slice(1, 3), lon=slice(1, 5))
+    fitted = build(name).fit(small, inner)
+    large = toy_coarse.rename(t2m="2t").assign(extra=toy_coarse.pr + 1).transpose("lon", "lat", "time")
+    xr.testing.assert_identical(fitted.predict(large), fitted.predict(small))
+
+
+def test_files_are_named_in_what_is_wrong_with_a_prediction(toy_coarse, toy_fine):
+    fitted = build("nearest").fit(toy_coarse, toy_fine)
+    cut = toy_coarse.isel(lat=slice(2))
+    cut.encoding["source"] = "future.nc"
+    with pytest.raises(InputError, match=r"the domain of future.nc .* does not cover"):
+        fitted.predict(cut)
+    lacking = toy_coarse[["t2m"]]
+    lacking.encoding["source"] = "future.nc"
+    with pytest.raises(InputError, match=r"no variable 'pr' in future.nc"):
+        fitted.predict(lacking)
+
+
+HARD = ("add", "scaled-add", "multiplicative", "softmax")
+
+
+@pytest.mark.parametrize("constraint", HARD)
+@pytest.mark.parametrize("name", ["bicubic", "neural"])
+@pytest.mark.parametrize("case", ["temperature in degC", "rain in kg m-2 s-1", "masked cells"])
+def test_hard_constraints_conserve_in_single_precision(name, constraint, case, toy_fine):
+    fine = toy_fine[["pr"]] if case.startswith("rain") else toy_fine[["t2m"]]
+    if case.startswith("rain"):
+        fine["pr"] = (fine.pr / np.float32(86400)).assign_attrs(units="kg m-2 s-1")
+        fine.pr[10:20] = 0.0
+    else:
+        fine["t2m"] = (fine.t2m - np.float32(283.15)).assign_attrs(units="degC")
+    if case.startswith("masked"):
+        fine = fine.where(np.random.default_rng(0).random((16, 24)) > 0.4)
+    coarse = coarsen(fine, 4)
+    fitted = build(name, constraint=constraint).fit(coarse, fine)
+    # On times of its own: the second half, a little warmer.
+    later = coarse.isel(time=slice(8, None)) * np.float32(1.1)
+    for each in later.data_vars:
+        later[each].attrs = coarse[each].attrs
+    (variable,) = fine.data_vars
+    found = fitted.predict(later, members=2)[variable]
+    for member in found:
+        assert violation(member, later[variable]) <= 1e-6
+    np.testing.assert_array_equal(found.notnull().all(("member", "time")), fine[variable].notnull().all("time"))
+    if case.startswith("rain"):
+        assert (found.values[:, 2:12] == 0).all() or constraint in ("add", "scaled-add")
+    if case.startswith("rain") and constraint in ("multiplicative", "softmax"):
+        assert found.min() >= 0
+
+
+@pytest.mark.parametrize("constraint", ["multiplicative", "softmax"])
+def test_constraints_of_positive_quantities_refuse_winds(constraint, toy_coarse, toy_fine):
+    winds = [fields[["t2m"]].rename(t2m="u10") - np.float32(283) for fields in (toy_coarse, toy_fine)]
+    for each in winds:
+        each.u10.attrs["units"] = "m s-1"
+    with pytest.raises(InputError, match=rf"constraint '{constraint}'.*'u10' goes down to -.*add or scaled-add"):
+        build("bicubic", constraint=constraint).fit(*winds)
+
+
+def test_without_a_constraint_interpolation_does_not_conserve(toy_coarse, toy_fine):
+    assert violation(build("bicubic").fit(toy_coarse, toy_fine).predict(toy_coarse).pr[0], toy_coarse.pr) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["nearest", "conservative"])
+def test_the_coarse_field_on_finer_cells_conserves_by_itself(name, toy_coarse, toy_fine):
+    found = build(name).fit(toy_coarse, toy_fine).predict(toy_coarse)
+    np.testing.assert_array_equal(found.t2m[0], toy_coarse.t2m.values.repeat(4, axis=1).repeat(4, axis=2))
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_a_missing_coarse_cell_stays_missing_at_its_times_and_only_there(name, toy_coarse, toy_fine):
+    fitted = build(name, constraint="add").fit(toy_coarse, toy_fine)
+    gappy = toy_coarse.copy(deep=True)
+    gappy.t2m[3:6, 1, 2] = np.nan
+    found, whole = fitted.predict(gappy), fitted.predict(toy_coarse)
+    missing = np.zeros((60, 16, 24), dtype=bool)
+    missing[3:6, 4:8, 8:12] = True
+    np.testing.assert_array_equal(found.t2m[0].isnull(), missing)
+    assert found.pr.notnull().all()
+    others = ~np.isin(np.arange(60), [3, 4, 5])
+    xr.testing.assert_allclose(found.isel(time=others), whole.isel(time=others), rtol=1e-6, atol=1e-4)
+    # Neighbours lose one of the cells around them and no more.
+    assert abs(found.t2m - whole.t2m).max() < 3.0
+    assert violation(found.t2m[0, :, :4], gappy.t2m[:, :1]) <= 1e-6
+
+
+@pytest.mark.parametrize("name", DOWNSCALERS)
+def test_gaps_in_the_training_data_do_not_reach_the_predictions_of_other_times(name, toy_coarse, toy_fine):
+    coarse, fine = toy_coarse[["t2m"]].copy(deep=True), toy_fine[["t2m"]].copy(deep=True)
+    whole = build(name).fit(coarse, fine).predict(coarse)
+    coarse.t2m[5:25, 2, 3] = np.nan  # coarse missing, truth known
+    fine.t2m[30:45] = np.nan  # truth missing everywhere
+    fine.t2m[50:52, 3, 3] = np.nan  # and in one cell
+    found = build(name).fit(coarse, fine).predict(toy_coarse)
+    assert found.t2m.notnull().all()
+    assert abs(found.t2m - whole.t2m).max() < 3.0
+
+
+def test_ridge_learns_the_same_from_gaps_as_from_the_times_without_them(toy_coarse, toy_fine):
+    kept = [time for time in range(60) if not 20 <= time < 40]
+    gappy = toy_fine.copy(deep=True)
+    gappy.t2m[20:40] = np.nan
+    options = {"variables": ["t2m"], "half_widths": (1,), "penalties": (3.0,), "cycles": ()}
+    whole = Ridge(**options).fit(toy_coarse, gappy, validate=0)
+    part = Ridge(**options).fit(toy_coarse.isel(time=kept), toy_fine.isel(time=kept), validate=0)
+    # Their predictors are standardised over other times, which the penalty notices a little.
+    found, expected = (each.predict(toy_coarse).t2m for each in (whole, part))
+    assert abs(found - expected).max() < 0.03 * abs(expected - toy_coarse.t2m.values.repeat(4, 1).repeat(4, 2)).max()
+
+
+def test_mean_map_is_bicubic_plus_its_mean_error(toy_coarse, toy_fine):
+    bicubic = build("bicubic").fit(toy_coarse, toy_fine).predict(toy_coarse).t2m[0]
+    found = build("mean-map").fit(toy_coarse, toy_fine, validate=0).predict(toy_coarse).t2m[0]
+    expected = bicubic.values + (toy_fine.t2m.values.astype(np.float64) - bicubic.values).mean(0)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def windows(values: np.ndarray, half: int) -> np.ndarray:
+    """Values of the cells around every cell, edges repeated; (time, h, w, (2 half + 1)^2)."""
+    _, h, w = values.shape
+    padded = np.pad(values, ((0, 0), (half, half), (half, half)), mode="edge")
+    shifts = [padded[:, j : j + h, i : i + w] for j in range(2 * half + 1) for i in range(2 * half + 1)]
+    return np.stack(shifts, -1)
+
+
+def departures(coarse: xr.Dataset, fine: xr.Dataset) -> np.ndarray:
+    """What fine cells have beyond their coarse cell; (time, h, w, 16)."""
+    beyond = fine.t2m.values.astype(np.float64) - coarse.t2m.values.repeat(4, axis=1).repeat(4, axis=2)
+    return beyond.reshape(len(beyond), 4, 4, 6, 4).transpose(0, 1, 3, 2, 4).reshape(len(beyond), 4, 6, 16)
+
+
+def test_ridge_is_that_of_scikit_learn_at_every_cell(toy_coarse, toy_fine):
+    linear = pytest.importorskip("sklearn.linear_model")
+    fitted = Ridge(variables=["t2m"], half_widths=(1,), penalties=(3.0,), cycles=())
+    fitted.fit(toy_coarse, toy_fine, validate=0)
+    values = toy_coarse.t2m.values.astype(np.float64)
+    around = windows((values - values.mean()) / values.std(), 1)
+    beyond = departures(toy_coarse, toy_fine)
+    found = departures(toy_coarse, fitted.predict(toy_coarse).isel(member=0))
+    for j, i in ((0, 0), (2, 3), (3, 5)):
+        model = linear.Ridge(alpha=3.0).fit(around[:, j, i], beyond[:, j, i])
+        # The prediction is float32 at 283 K.
+        np.testing.assert_allclose(found[:, j, i], model.predict(around[:, j, i]), atol=7e-5)
+        weights = fitted._weights.numpy()[6 * j + i]
+        np.testing.assert_allclose(weights[:-1].T, model.coef_, atol=1e-5)
+        np.testing.assert_allclose(weights[-1], model.intercept_, atol=1e-5)
+
+
+def noisy(coarse: xr.Dataset, noise: float) -> xr.Dataset:
+    """Fine fields that follow the cells two rows away, and noise."""
+    values = coarse.t2m.values - coarse.t2m.values.mean()
+    far = windows(values, 2)[..., 2] * 0.8
+    truth = coarse.t2m.values + far
+    fine = truth.repeat(4, axis=1).repeat(4, axis=2)
+    fine = fine + noise * np.random.default_rng(0).normal(size=fine.shape)
+    lat, lon = 45.125 + 0.25 * np.arange(16), 5.125 + 0.25 * np.arange(24)
+    coords = {"time": coarse.time, "lat": ("lat", lat, coarse.lat.attrs), "lon": ("lon", lon, coarse.lon.attrs)}
+    return xr.Dataset({"t2m": (("time", "lat", "lon"), fine.astype(np.float32), {"units": "K"})}, coords=coords)
+
+
+def test_ridge_chooses_window_and_penalty_as_fits_without_each_block_would(toy_coarse):
+    penalties, chosen = (0.3, 3.0, 30.0, 300.0), set()
+    for noise in (0.1, 3.0, 30.0):
+        fine = noisy(toy_coarse, noise)
+        fitted = Ridge(variables=["t2m"], penalties=penalties, cycles=())
+        fitted.fit(toy_coarse, fine, validate=0)
+        values = toy_coarse.t2m.values.astype(np.float64)
+        standard, beyond = (values - values.mean()) / values.std(), departures(toy_coarse, fine)
+        errors = {}
+        for half in (1, 2):
+            around = windows(standard, half)
+            matrix = np.concatenate([around, np.ones((*around.shape[:-1], 1))], -1)
+            for penalty in penalties:
+                errors[half, penalty] = left_out_error(matrix, beyond, penalty)
+        half, penalty = min(errors, key=lambda each: errors[each])
+        info = fitted.info()
+        assert (info["window"], info["penalty"]) == (f"{2 * half + 1} x {2 * half + 1}", penalty)
+        chosen.add((half, penalty))
+    assert len(chosen) == 3
+
+
+def left_out_error(matrix: np.ndarray, beyond: np.ndarray, penalty: float) -> float:
+    """Squared error of sixths of the times by fits to the others; matrix (time, h, w, predictor), the last one free."""
+    total, diagonal = 0.0, penalty * np.eye(matrix.shape[-1])
+    diagonal[-1, -1] = 0.0
+    for block in np.array_split(np.arange(len(matrix)), 6):
+        others = np.setdiff1d(np.arange(len(matrix)), block)
+        z, y = matrix[others].transpose(1, 2, 0, 3), beyond[others].transpose(1, 2, 0, 3)
+        b = np.linalg.solve(z.swapaxes(-1, -2) @ z + diagonal, z.swapaxes(-1, -2) @ y)
+        total += ((matrix[block].transpose(1, 2, 0, 3) @ b - beyond[block].transpose(1, 2, 0, 3)) ** 2).sum()
+    return total
+
+
+def test_ridge_recovers_a_known_linear_map(toy_coarse):
+    fine = noisy(toy_coarse, 0.0)
+    fitted = Ridge(half_widths=(2,), penalties=(1e-5,), cycles=()).fit(
+        toy_coarse.isel(time=slice(50)), fine.isel(time=slice(50))
+    )
+    found = fitted.predict(toy_coarse.isel(time=slice(50, 60))).t2m[0]
+    np.testing.assert_allclose(found, fine.t2m[50:], atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["ridge", "mean-map"])
+def test_cross_fitted_predictions_of_a_block_do_not_know_its_truth(name, toy_coarse, toy_fine):
+    fitted = build(name).fit(toy_coarse, toy_fine)
+    blocks = folds(60, 6)
+    before = fitted.out_of_fold(pair(toy_coarse, toy_fine), blocks)
+    changed = toy_fine.copy(deep=True)
+    changed.t2m[20:30] += np.float32(40) * np.random.default_rng(0).random((10, 16, 24), dtype=np.float32)
+    after = fitted.out_of_fold(pair(toy_coarse, changed), blocks)
+    assert torch.equal(before[20:30], after[20:30])
+    assert (before[:20, 0] != after[:20, 0]).any()
+    # The copies learn: what was fitted before is left as it was.
+    xr.testing.assert_identical(fitted.predict(toy_coarse), build(name).fit(toy_coarse, toy_fine).predict(toy_coarse))
+    # And they differ from the fit that knows the block.
+    assert not torch.equal(before, fitted.fields(pair(toy_coarse, toy_fine).coarse))
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another(toy_coarse, toy_fine):
+    def prediction(seed: int) -> xr.Dataset:
+        fitted = build("neural", mean="bicubic", settings=quick(seed=seed, steps=5)).fit(toy_coarse, toy_fine)
+        return fitted.predict(toy_coarse.isel(time=slice(5)))
+
+    xr.testing.assert_identical(prediction(0), prediction(0))
+    assert not prediction(0).equals(prediction(1))
+
+
+@pytest.mark.parametrize(
+    ("validate", "samples", "judged"),
+    [(0.2, 60 - 12 - 3, True), (0, 60, False), (slice(10, 25), 45, True)],
+)
+def test_validation_times_are_the_last_ones_none_or_those_given(validate, samples, judged, toy_coarse, toy_fine):
+    given = toy_coarse.time[validate] if isinstance(validate, slice) else validate
+    fitted = build("neural", mean="bicubic").fit(toy_coarse, toy_fine, validate=given)
+    training = fitted.info()["training"]
+    assert training["samples"] == samples
+    assert (training["validation_loss"] is not None) == judged
+    assert len(fitted.training_log) == 3
+    with pytest.raises(InputError, match=r"got validate=1.5; expected a part of the times"):
+        fitted.fit(toy_coarse, toy_fine, validate=1.5)
+
+
+def test_a_network_refines_its_mean_by_what_the_mean_cannot_know():
+    # Departures that grow with the square of the anomaly: no linear map of it.
+    random = np.random.default_rng(0)
+    weather = random.normal(size=(240, 1, 1)) + 0.1 * random.normal(size=(240, 4, 4))
+    pattern = np.tile(np.array([[1.0, -1.0], [-1.0, 1.0]]), (4, 4))
+    fine = 280 + weather.repeat(2, 1).repeat(2, 2) + pattern * weather.repeat(2, 1).repeat(2, 2) ** 2
+    grid = {"lat": ("lat", 0.25 * np.arange(8), {"units": "degrees_north"})}
+    grid["lon"] = ("lon", 0.25 * np.arange(8), {"units": "degrees_east"})
+    time = np.datetime64("2001-01-01", "ns") + np.arange(240) * np.timedelta64(1, "D")
+    field = (("time", "lat", "lon"), fine.astype(np.float32), {"units": "K"})
+    truth = xr.Dataset({"t2m": field}, coords={"time": time, **grid})
+    coarse, late = coarsen(truth, 2), slice(200, 240)
+    training = quick(steps=150, learning_rate=1e-2, ema=0.9)
+    errors = {}
+    for name in ("ridge", "neural"):
+        fitted = build(name, **({"settings": training} if name == "neural" else {}))
+        fitted.fit(coarse.isel(time=slice(200)), truth.isel(time=slice(200)))
+        errors[name] = float(abs(fitted.predict(coarse.isel(time=late)).t2m - truth.t2m[late]).mean())
+    assert errors["neural"] < 0.4 * errors["ridge"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("ridge", Ridge, {"constraint": "none"}),
+        ("bicubic+add", BASELINES["bicubic"], {"constraint": "add"}),
+        ("resnet", NeuralDownscaler, {"backbone": {"name": "resnet"}, "mean": None, "constraint": "add"}),
+        (
+            "srresnet+softmax",
+            NeuralDownscaler,
+            {"backbone": {"name": "srresnet"}, "mean": None, "constraint": "softmax"},
+        ),
+        ("unet-on-mean-map", NeuralDownscaler, {"backbone": {"name": "unet"}, "mean": "mean-map", "constraint": "add"}),
+        ("resnet-on-ridge+scaled-add", NeuralDownscaler, {"mean": "ridge", "constraint": "scaled-add"}),
+    ],
+)
+def test_a_method_is_one_word(name, kind, options):
+    found = method(name)
+    assert type(found) is kind
+    assert {key: found.options[key] for key in options} == options
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rigde", r"no method 'rigde'.*ridge, resnet|no method 'rigde'.*Did you mean 'ridge'"),
+        ("resnet-on-rigde", r"no method 'resnet-on-rigde'"),
+        ("bicubic+ad", r"no constraint 'ad' \(in the method 'bicubic\+ad'\).*Did you mean 'add'"),
+        ("ridge-on-resnet", r"no method 'ridge-on-resnet'"),
+        ("", r"no method ''"),
+    ],
+)
+def test_a_misspelt_method_gets_the_names_and_the_nearest(name, words):
+    with pytest.raises(InputError, match=words):
+        method(name)
+
+
+def test_an_unknown_option_of_a_method_lists_the_options():
+    with pytest.raises((InputError, TypeError), match="penaltys"):
+        method("ridge", penaltys=(1.0,))
+
+
+def test_settings_reach_networks_and_only_those():
+    assert method("resnet", settings=quick(steps=9)).settings.steps == 9
+    assert method("ridge", settings=quick()).name == "ridge"
+
+
+def test_two_times_are_the_least_to_learn_from(toy_coarse, toy_fine):
+    with pytest.raises(InputError, match=r"got 1 training time\(s\).*at least two"):
+        build("nearest").fit(toy_coarse.isel(time=[0]), toy_fine)
+
+
+def test_a_model_of_an_unknown_kind_names_the_version_that_wrote_it(toy_coarse, toy_fine, tmp_path, monkeypatch):
+    build("nearest").fit(toy_coarse, toy_fine).save(tmp_path)
+    monkeypatch.delitem(DOWNSCALERS, "nearest")
+    with pytest.raises(InputError, match=r"names the downscaler 'nearest'; expected one of .*that wrote it: \d"):
+        load(Path(tmp_path))
