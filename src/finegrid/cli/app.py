@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -260,3 +261,8 @@ def recipe(
     from finegrid.cli import showing
 
     showing.recipe(check if not example else None)
+
+
+for _command in app.registered_commands:
+    # In the source the mark that keeps lines apart is written out, as docstrings have no escapes.
+    _command.help = inspect.cleandoc((_command.callback and _command.callback.__doc__) or "").replace(r"\b", "\b")
