@@ -251,6 +251,16 @@ def test_constraints_of_positive_quantities_refuse_winds(constraint, toy_coarse,
         build("bicubic", constraint=constraint).fit(*winds)
 
 
+@pytest.mark.parametrize("constraint", ["multiplicative", "softmax"])
+def test_constraints_of_positive_quantities_act_on_kelvin_also_in_degrees_celsius(constraint, german, toy_fine):
+    coarse, fine = german
+    kelvin = toy_fine[["t2m"]]
+    in_kelvin = build("bicubic", constraint=constraint).fit(coarsen(kelvin, 4), kelvin).predict(coarsen(kelvin, 4))
+    in_celsius = build("bicubic", constraint=constraint).fit(coarse, fine).predict(coarse)
+    turned = in_celsius.temperatur.transpose("member", "zeit", "breitengrad", "laengengrad")[:, :, ::-1]
+    np.testing.assert_allclose(turned.values + 273.15, in_kelvin.t2m.values, atol=2e-3)
+
+
 def test_without_a_constraint_interpolation_does_not_conserve(toy_coarse, toy_fine):
     assert violation(build("bicubic").fit(toy_coarse, toy_fine).predict(toy_coarse).pr[0], toy_coarse.pr) > 1e-3
 
@@ -276,6 +286,28 @@ def test_a_missing_coarse_cell_stays_missing_at_its_times_and_only_there(name, t
     # Neighbours lose one of the cells around them and no more.
     assert abs(found.t2m - whole.t2m).max() < 3.0
     assert violation(found.t2m[0, :, :4], gappy.t2m[:, :1]) <= 1e-6
+
+
+def test_a_block_of_times_may_be_missing_altogether_and_a_whole_file_not(toy_coarse, toy_fine, monkeypatch):
+    fitted = build("bicubic").fit(toy_coarse, toy_fine)
+    gappy = toy_coarse.copy(deep=True)
+    gappy.t2m[7:21] = np.nan
+    monkeypatch.setattr(base, "_BLOCK_VALUES", 7 * 2 * 16 * 24)
+    found = fitted.predict(gappy).t2m[0]
+    np.testing.assert_array_equal(found.notnull().all(("lat", "lon")), ~np.isin(np.arange(60), np.arange(7, 21)))
+    with pytest.raises(InputError, match=r"'t2m' of the coarse input is missing \(NaN\) everywhere"):
+        fitted.predict(gappy.isel(time=[8]))
+
+
+@pytest.mark.parametrize("mean", ["bicubic", "mean-map", "ridge", None])
+def test_networks_do_not_see_the_first_guess_of_a_hole(mean, toy_coarse, toy_fine):
+    coarse, fine = toy_coarse[["t2m"]], toy_fine[["t2m"]]
+    fitted = build("neural", mean=mean, settings=quick(steps=20, learning_rate=1e-2)).fit(coarse, fine)
+    holed = coarse.copy(deep=True)
+    holed.t2m[:, :3, :3] = np.nan
+    found, whole = fitted.predict(holed).t2m, fitted.predict(coarse).t2m
+    assert found[:, :, 12:].notnull().all()
+    assert abs(found - whole).max() < 5.0
 
 
 @pytest.mark.parametrize("name", DOWNSCALERS)
@@ -511,3 +543,21 @@ def test_a_model_of_an_unknown_kind_names_the_version_that_wrote_it(toy_coarse, 
     monkeypatch.delitem(DOWNSCALERS, "nearest")
     with pytest.raises(InputError, match=r"names the downscaler 'nearest'; expected one of .*that wrote it: \d"):
         load(Path(tmp_path))
+
+
+def test_rain_that_packing_left_just_below_zero_is_rain(toy_fine: xr.Dataset) -> None:
+    fine = toy_fine[["pr"]].map(lambda field: field.where(field > 0, -1e-9).astype(np.float32), keep_attrs=True)
+    model = method("bicubic+softmax").fit(coarsen(fine, 4), fine)
+    assert float(model.predict(coarsen(fine, 4)).pr.min()) >= -1e-8
+
+
+def test_validation_times_that_the_data_do_not_have_are_refused(toy_fine: xr.Dataset) -> None:
+    fine = toy_fine[["t2m"]]
+    model = NeuralDownscaler(settings=Settings(steps=1))
+    with pytest.raises(InputError, match="validation times"):
+        model.fit(coarsen(fine, 4), fine, validate=fine.time + np.timedelta64(9999, "D"))
+
+
+def test_a_baseline_learns_from_all_times() -> None:
+    assert [kind.validates for kind in BASELINES.values()] == [False] * len(BASELINES)
+    assert NeuralDownscaler.validates

@@ -144,7 +144,7 @@ def test_an_output_that_does_not_conserve_says_so(folder, plainly):
 def test_blocks_are_written_as_the_whole_would_be(model, folder, monkeypatch):
     downscale(model, folder / "coarse.nc", folder / "whole.nc")
     monkeypatch.setattr("finegrid.downscalers.base._BLOCK_VALUES", 8 * 12 * 2 * 7)
-    monkeypatch.setattr("finegrid.pipeline.downscale._SMALL_BYTES", 0)
+    monkeypatch.setattr("finegrid.pipeline.downscale._READ_BYTES", 200)
     seen = []
     downscale(
         model, folder / "coarse.nc", folder / "blocks.zarr", progress=lambda done, total: seen.append((done, total))
@@ -257,3 +257,16 @@ def test_what_is_worth_keeping_stays_when_a_job_fails(tmp_path):
 
 def test_without_a_checkpoint_the_advice_is_to_start_again(tmp_path):
     assert "start anew" in how_to_resume(tmp_path / "model")
+
+
+def test_who_forces_agreement_with_a_field_from_elsewhere_is_told(folder, tmp_path, plainly):
+    with xr.open_dataset(folder / "coarse.nc", engine="netcdf4") as coarse:
+        other = coarse.load()
+    other["tas"] += 2
+    other.to_netcdf(tmp_path / "coarse.nc", engine="netcdf4")
+    told = fit(
+        recipe(folder, method="bicubic", coarse=str(tmp_path / "coarse.nc")), tmp_path / "m", progress=False
+    ).note
+    assert "disagree by 2.00" in told
+    assert "bicubic+none" in told
+    assert not fit(recipe(folder, method="bicubic"), tmp_path / "n", progress=False).note

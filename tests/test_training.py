@@ -68,11 +68,11 @@ def same(one: Head, other: Head) -> bool:
 
 def test_a_known_linear_map_is_recovered():
     trained = head()
-    outcome = train(trained, samples(64), settings(steps=250, learning_rate=0.1, weight_decay=0.0))
+    outcome = train(trained, samples(64), settings(steps=150, learning_rate=0.1, weight_decay=0.0))
     np.testing.assert_allclose(trained.linear.weight.detach().reshape(1, 3), TRUE_WEIGHTS, atol=2e-3)
     assert trained.linear.bias.item() == pytest.approx(TRUE_BIAS, abs=2e-3)
     assert outcome.records[-1]["loss"] < 1e-4 * outcome.records[0]["loss"]
-    assert (outcome.steps, outcome.samples, outcome.parameters, outcome.device) == (250, 64, 4, "cpu")
+    assert (outcome.steps, outcome.samples, outcome.parameters, outcome.device) == (150, 64, 4, "cpu")
     assert not trained.training
 
 
@@ -216,6 +216,21 @@ def test_a_run_that_crashed_goes_on_from_its_last_checkpoint(tmp_path, monkeypat
     assert same(resumed, straight)
 
 
+def test_the_best_weights_before_a_stop_are_still_the_best_after_it(tmp_path, monkeypatch, usual_interrupts):
+    how, judges = settings(patience=None, learning_rate=0.01), samples(16, seed=1, sign=-1.0)
+    straight = head()
+    expected = train(straight, samples(), how, validation=judges)
+    judged = [each["validation_loss"] for each in expected.records]
+    assert int(np.argmin(judged)) < 30
+    with monkeypatch.context() as patch:
+        pressing_ctrl_c(patch, Log, "record", at=30)
+        with pytest.raises(Interrupted):
+            train(head(), samples(), how, validation=judges, folder=tmp_path)
+    resumed = head(3)
+    train(resumed, samples(), how, validation=judges, folder=tmp_path, resume=True)
+    assert same(resumed, straight)
+
+
 def test_ctrl_c_without_a_folder_is_passed_on(monkeypatch, usual_interrupts):
     pressing_ctrl_c(monkeypatch, LinearHead, "loss", at=3)
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -341,7 +356,12 @@ def test_a_new_run_starts_a_new_log(tmp_path):
 
 def test_half_precision_trains_on_the_processor_and_keeps_whole_weights():
     trained = head()
-    outcome = train(trained, samples(64), settings(steps=300, precision="bfloat16"), validation=samples(8, seed=1))
+    outcome = train(
+        trained,
+        samples(64),
+        settings(steps=100, learning_rate=0.1, precision="bfloat16"),
+        validation=samples(8, seed=1),
+    )
     assert outcome.validation_loss < 0.02
     assert trained.linear.weight.dtype == torch.float32
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,11 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m finegrid.benchmark.bench", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder to write (default: bench)")
     parser.add_argument("--only", type=_sections, help=f"sections, parted by commas: {', '.join(SECTIONS)}")
-    parser.add_argument("--budget", type=seconds, default=300.0, help="training time of each network (default: 5min)")
+    parser.add_argument("--budget", type=_budget, default=300.0, help="training time of each network (default: 5min)")
     parser.add_argument("--steps", type=int, default=300, help="training steps where constraints are compared")
     parser.add_argument("--seeds", type=int, default=3, help="seeds where constraints are compared")
     parser.add_argument("--hours", type=int, default=87_600, help="length of the long record")
     return parser
+
+
+def _budget(text: str) -> float:
+    return float(text) if text.replace(".", "", 1).isdigit() else seconds(text)
 
 
 def _sections(text: str) -> list[str]:
@@ -98,4 +103,7 @@ def _say(words: str) -> None:
 
 
 if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:  # threads as the command line has them; to be said before torch loads
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.execv(sys.executable, [sys.executable, "-m", "finegrid.benchmark.bench", *sys.argv[1:]])
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -16,8 +17,8 @@ import xarray as xr
 
 from finegrid.benchmark.figures import Bench, Figure
 from finegrid.benchmark.tasks import Task, find_task
-from finegrid.data import write
-from finegrid.downscalers import NeuralDownscaler
+from finegrid.data import open_fields, write
+from finegrid.downscalers import NeuralDownscaler, load
 from finegrid.pipeline.material import Material
 from finegrid.pipeline.naming import named
 from finegrid.training import Settings
@@ -74,9 +75,9 @@ def long_record(bench: Bench) -> list[Figure]:
     write(record, folder / "long.nc")
     write(month, folder / "month.nc")
     _, short_peak = _command(folder, "month.nc")
-    before = _network_seconds(model, bench.hours)
+    before = _network_seconds(folder, bench.hours)
     seconds, peak = _command(folder, "long.nc")
-    bare = (before + _network_seconds(model, bench.hours)) / 2  # a machine is not equally fast at all times
+    bare = (before + _network_seconds(folder, bench.hours)) / 2  # a machine is not equally fast at all times
     extra = (peak - short_peak) / _MEGABYTE
     for name in ("long.nc", "month.nc", "out.nc"):
         (folder / name).unlink(missing_ok=True)
@@ -133,18 +134,31 @@ def _constraint_seconds(model: NeuralDownscaler) -> float:
     return _median_seconds(once)
 
 
-def _network_seconds(model: NeuralDownscaler, times: int) -> float:
-    """The network alone on as many times, inputs ready in memory, in batches as when predicting."""
-    coarse = model.domain.inputs.read(_repeated(_data()[1].coarse, _BATCH)).load()
+def _network_seconds(folder: Path, times: int) -> float:
+    """The network of a model alone on as many times, in a process with threads as the command line has them."""
+    arguments = [str(folder / "model"), str(folder / "month.nc")]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    code = "import sys\nfrom finegrid.benchmark.speed import network_seconds\nprint(network_seconds(*sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+    return float(done.stdout) * times
+
+
+def network_seconds(folder: str, path: str) -> float:
+    """Seconds for one time, inputs ready in memory, in batches as when predicting."""
+    model = load(folder)
+    if not isinstance(model, NeuralDownscaler):
+        raise TypeError(f"{folder} is no network")
     plan, head = model._trained
-    reference = torch.randn(_BATCH, len(model.domain.outputs), *model.domain.grid.shape)
-    given = plan.conditions(coarse, reference)
+    coarse = model.domain.inputs.read(open_fields(path)).isel(time=slice(_BATCH)).load()
+    given = plan.conditions(coarse, torch.randn(_BATCH, len(model.domain.outputs), *model.domain.grid.shape))
 
     @torch.no_grad()
     def once() -> None:
         head(given)
 
-    return _median_seconds(once, repeats=10) * times / _BATCH
+    return _median_seconds(once, repeats=20) / _BATCH
 
 
 def _median_seconds(once: Callable[[], None], repeats: int = _REPEATS) -> float:

@@ -118,7 +118,7 @@ _ERA5 = Task(
     sample="era5-uk",
     variables=("t2m",),
     static="elevation-uk",
-    window=(32, 48),
+    crop=Crop(y=(49.9, 57.8), x=(-10.1, 1.8)),  # 32 x 48 cells, whichever way the rows of the file run
 )
 _COMMITTEE: Mapping[str, Any] = {"networks": 3, "settings": {"steps": 2500}, "early_stopping": False}
 _RACMO = Task(

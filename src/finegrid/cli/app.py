@@ -111,7 +111,9 @@ def fit(
     except KeyboardInterrupt as stop:
         typer.echo(how_to_resume(out, str(stop) if isinstance(stop, Interrupted) else ""), err=True)
         raise typer.Exit(STOPPED) from None
-    _say(done.evaluation.verdict if done.evaluation is not None else done.note)
+    for words_of_result in (done.evaluation and done.evaluation.verdict, done.note):
+        if words_of_result:
+            _say(words_of_result)
     _say(f"The model is in {out}" + (f", its report in {out}/report.html" if done.evaluation is not None else ""))
 
 

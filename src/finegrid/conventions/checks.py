@@ -41,10 +41,11 @@ def check_times(time: xr.DataArray, *, source: str) -> None:
     )
 
 
-def check_values(fields: xr.Dataset, *, source: str = "input") -> None:
+def check_values(fields: xr.Dataset, *, source: str = "input", part: bool = False) -> None:
     """Every field has some finite values and no infinite ones; reads lazy fields block by block.
 
     Missing values (NaN) are allowed, also at all points of some times; infinities and undeclared fill values are not.
+    `part` says that these are some times of a longer record, at which everything may be missing.
 
     Raises:
         InputError: names the file, the variable and the first time.
@@ -54,7 +55,7 @@ def check_values(fields: xr.Dataset, *, source: str = "input") -> None:
         others = [dim for dim in field.dims if dim != "time"]
         # -1 where nothing is known: one number per time tells missing, infinite and absurd apart in one pass.
         largest = abs(field).fillna(-1.0).max(others).compute()
-        if (largest < 0).all():
+        if (largest < 0).all() and not part:
             raise InputError(
                 f"variable '{name}' of {source} is missing (NaN) everywhere; expected values. Choose another "
                 "variable or period, or check _FillValue and valid_range of the file with `ncdump -h`"

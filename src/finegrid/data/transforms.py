@@ -26,6 +26,8 @@ Array = NDArray[Any]
 
 # A field without variation would be divided by nothing: its deviation counts as this part of its size.
 _SMALLEST = 1e-6
+# Part of the mean by which packed integers miss zero.
+_PACKING = 1e-4
 
 
 class Transform(ABC):
@@ -100,13 +102,12 @@ class _Scaled(Transform):
 
     @classmethod
     def fit(cls, values: Array) -> Self:
-        lowest = float(np.nanmin(values))
-        if lowest < 0:
+        lowest, mean = float(np.nanmin(values)), float(np.nanmean(values))
+        if lowest < -_PACKING * abs(mean):
             raise InputError(
                 f"got values down to {lowest:g} for the transform {cls.name}; expected none below zero; "
                 "choose the transform standardise or quantile for this variable"
             )
-        mean = float(np.nanmean(values))
         return cls(np.asarray(mean if mean > 0 else 1.0, dtype=np.float32))
 
     @property

@@ -55,6 +55,7 @@ class Downscaler(ABC):
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
+    validates: ClassVar[bool] = False
 
     def fit(
         self,
@@ -84,7 +85,7 @@ class Downscaler(ABC):
         self.__dict__ = vars(type(self)(**self.options))  # what it learnt before is of another pair
         matched = _teachable(pair(coarse, fine, variables=self.variables, predictors=self.predictors))
         check_training_times(np.arange(len(matched.coarse.time)), matched.coarse.time)
-        fit_block, validate_block = _blocks(matched.coarse.time, validate)
+        fit_block, validate_block = _blocks(matched.coarse.time, validate if self.validates else 0.0)
         self._settle(matched.at(fit_block))
         self._learn(
             matched,
@@ -121,7 +122,7 @@ class Downscaler(ABC):
         given = domain.inputs.read(coarse, source=source)
         for block, inner in self._windows(given.time, members):
             fields = given.isel(time=block).load()
-            check_values(fields, source=source)
+            check_values(fields, source=source, part=fields.sizes["time"] < given.sizes["time"])
             fine = self._known(self._members(fields, members, seed), fields)[:, inner]
             time = fields.time[inner]
             dataset = to_dataset(fine, self._bare_layout(), time)
@@ -276,6 +277,11 @@ def _teachable(matched: Pair) -> Pair:
 def _blocks(time: xr.DataArray, validate: float | xr.DataArray) -> tuple[Indices, Indices]:
     if isinstance(validate, xr.DataArray):
         chosen = np.isin(time.values, validate.values)
+        if len(validate) and not chosen.any():
+            raise InputError(
+                f"none of the {len(validate)} validation times ({str(validate.values[0])[:16]}, ...) is among the "
+                f"{len(time)} times of the data; expected some of them; give other times, or a fraction such as 0.1"
+            )
         fit_block, validate_block = np.flatnonzero(~chosen), np.flatnonzero(chosen)
         check_training_times(fit_block, time)
         return fit_block, validate_block

@@ -23,6 +23,9 @@ from finegrid.conventions.components import build
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.domain import Domain
 
+# Part of the usual size of a variable by which packed integers miss zero.
+_PACKING = 1e-4
+
 
 @dataclass(frozen=True, eq=False)
 class Conservation:
@@ -63,9 +66,7 @@ class Conservation:
         name = table if isinstance(table, str) else str(table.get("name"))
         positive = getattr(CONSTRAINTS.get(name), "needs_positive", False)
         if positive:
-            _check_positive(
-                name, domain, [low + offset for low, offset in zip(statistics["low"], offsets, strict=True)]
-            )
+            _check_positive(name, domain, _lowest(statistics, offsets))
             shifted = {
                 "scale": [
                     s if not offset else s + offset for s, offset in zip(statistics["scale"], offsets, strict=True)
@@ -147,12 +148,18 @@ def _kelvin_offset(units: str) -> float:
     return offset if scale == 1.0 else 0.0
 
 
+def _lowest(statistics: Mapping[str, list[float]], offsets: tuple[float, ...]) -> list[float]:
+    """Smallest values above the zero of the units; what packing leaves just below zero counts as zero."""
+    found = zip(statistics["low"], statistics["scale"], offsets, strict=True)
+    return [0.0 if -_PACKING * scale <= low + offset < 0 else low + offset for low, scale, offset in found]
+
+
 def _check_positive(name: str, domain: Domain, lowest: list[float]) -> None:
     for variable, low in zip(domain.outputs, lowest, strict=True):
         if low < 0:
             raise InputError(
                 f"the constraint '{name}' is for quantities without negative values, and '{variable}' goes down to "
-                f"{low:g} "
-                f"{domain.inputs.units[variable]}; expected rain, humidity, radiation or a temperature; choose the "
+                f"{low:g} {domain.inputs.units[variable]}; expected rain, humidity, radiation or a temperature; "
+                "choose the "
                 "constraint add or scaled-add"
             )

@@ -55,6 +55,7 @@ class NeuralDownscaler(Downscaler):
     """
 
     name: ClassVar[str] = "neural"
+    validates: ClassVar[bool] = True
     constraint: Table = "add"
     backbone: Table = "resnet"
     networks: int = 1
@@ -96,7 +97,7 @@ class NeuralDownscaler(Downscaler):
         self._outcome = {**asdict(outcome), "records": [dict(each) for each in outcome.records]}
         if self._mean is not None and len(validate_block):
             # It needs no validation block: in the end it knows all times, as the same downscaler on its own would.
-            self._mean._learn(matched, fit_block, validate_block, Fitting())
+            self._mean._learn(matched, np.arange(len(matched.coarse.time)), validate_block[:0], Fitting())
 
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""

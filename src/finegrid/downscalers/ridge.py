@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -61,7 +60,7 @@ class Ridge(Downscaler):
     _weights: Tensor | None = field(default=None, init=False, repr=False)
 
     def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
-        everything = matched.at(np.sort(np.concatenate([fit_block, validate_block])))
+        everything = matched.at(fit_block)
         if self._layout is None:
             self._layout = self._planned(everything)
         features = to_features(everything.coarse, self._layout)

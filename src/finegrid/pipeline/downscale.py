@@ -21,7 +21,7 @@ from typing import Any
 import xarray as xr
 
 from finegrid import __version__
-from finegrid.conventions import InputError
+from finegrid.conventions import InputError, harmonise
 from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
 from finegrid.evaluation.metrics import CONSERVED
@@ -29,8 +29,8 @@ from finegrid.pipeline.departure import Departure
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import name_of
 
-# A coarse record of this size is read at once: it is small beside the fine blocks.
-_SMALL_BYTES = 64_000_000
+# Coarse fields read at once: less than what belongs to a block of fine fields, so that little is read twice.
+_READ_BYTES = 2_000_000
 _COMPRESSION = 1
 # Blocks that wait to be written, besides the one in work on either side.
 _WAITING = 1
@@ -80,7 +80,7 @@ def downscale(
         InputError: when files do not suit the model or the output cannot be written; nothing is left behind.
     """
     downscaler = model if isinstance(model, Downscaler) else load(model)
-    fields = in_period(open_fields(coarse), time)
+    fields = in_period(_opened(coarse), time)
     with Writer(out, compression=_COMPRESSION) as writer:
         given = _settled(downscaler, fields)
         departure = Departure.of(downscaler.domain, given)
@@ -99,21 +99,28 @@ def downscale(
 
 def conservation_words(downscaler: Downscaler, violation: float) -> str:
     """How far the output keeps the coarse field, for people."""
-    remapped = ", remapped to whole blocks of fine cells" if downscaler.domain.remapped else ""
+    field = "the coarse field" + (" (remapped to whole blocks of fine cells)" if downscaler.domain.remapped else "")
     if violation <= CONSERVED:
-        return f"area means over the coarse cells equal the coarse field{remapped} to rounding"
-    return (
-        f"does not conserve: area means over the coarse cells depart from the coarse field{remapped} by up to "
-        f"{violation:.2g} of its size"
-    )
+        return f"area means over the coarse cells equal {field} to rounding"
+    return f"does not conserve: area means over the coarse cells depart from {field} by up to {100 * violation:.2g} %"
+
+
+def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
+    """The coarse files, lazy in pieces that are small beside a block of fine fields."""
+    fields = open_fields(coarse)
+    coordinate = harmonise(fields)[1].coordinates["time"]
+    if coordinate.dimension not in fields.dims:
+        return fields
+    steps = max(1, fields.sizes[coordinate.dimension] * _READ_BYTES // max(1, fields.nbytes))
+    return open_fields(coarse, chunks={coordinate.dimension: steps})
 
 
 def _settled(downscaler: Downscaler, fields: xr.Dataset) -> xr.Dataset:
-    """The coarse fields as the model sees them; checked before anything is computed, in memory when small."""
+    """The coarse fields as the model sees them; checked before anything is computed."""
     given = downscaler.domain.inputs.read(fields)[list(downscaler.domain.outputs)]
     if not given.sizes["time"]:
         raise InputError(f"{fields.encoding.get('source', 'the coarse input')} has no times; expected at least one")
-    return given.load() if given.nbytes <= _SMALL_BYTES else given
+    return given
 
 
 Put = Callable[[xr.Dataset, xr.Dataset], None]

@@ -110,7 +110,16 @@ def fitted_and_judged(
     learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
     evaluation = _judged(downscaler, learnt, material, task)
     _write(evaluation, folder, downscaler)
-    return downscaler, evaluation, ""
+    return downscaler, evaluation, _disagreement(evaluation, downscaler)
+
+
+def _disagreement(evaluation: Evaluation, downscaler: Downscaler) -> str:
+    """What to tell who forces a fine field to agree with a coarse one that comes from elsewhere."""
+    found = [note for note in evaluation.notes if "disagree" in note]
+    if not found or not downscaler.conservation.conserves:
+        return ""
+    word = name_of(downscaler).partition("+")[0]
+    return " ".join([*found, f"Compare with a method that does not force agreement: --method {word}+none"])
 
 
 def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
