@@ -94,12 +94,7 @@ def _matched(
 ) -> dict[str, str]:
     """Coarse name of every fine variable."""
     if variables is None:
-        found = {}
-        for name in map(str, fine.data_vars):
-            try:
-                found[name] = find_variable(coarse, name, source=sources[0])
-            except InputError:
-                continue
+        found = {str(name): theirs for name in fine.data_vars if (theirs := _alike(coarse, fine[name])) is not None}
         if found:
             return found
         raise InputError(
@@ -113,6 +108,16 @@ def _matched(
         mine = find_variable(fine, name, source=sources[1])
         matched[mine] = find_variable(coarse, theirs, source=sources[0])
     return matched
+
+
+def _alike(coarse: xr.Dataset, field: xr.DataArray) -> str | None:
+    """The coarse variable with the name of a fine one, or what is usually meant by it, or its CF standard name."""
+    for wanted in (str(field.name), str(field.attrs.get("standard_name", ""))):
+        try:
+            return find_variable(coarse, wanted)
+        except InputError:
+            continue
+    return None
 
 
 def _listed(fields: xr.Dataset) -> str:

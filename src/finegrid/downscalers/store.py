@@ -74,8 +74,9 @@ def _contents(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 
 def _description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
+    content = _content(path, folder)
     try:
-        description: dict[str, Any] = json.loads(_content(path, folder))
+        description: dict[str, Any] = json.loads(content)
         stated = description.pop("sha256")
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}); restore it from a copy, or fit the model again") from None

@@ -20,7 +20,7 @@ from finegrid.grids import Operator
 
 _TIMES_AT_ONCE = 4096
 # Fine values held as float64 at once: a block is measured in pieces, beside a network that needs the memory.
-_VALUES_AT_ONCE = 1_000_000
+_VALUES_AT_ONCE = 200_000
 
 
 @dataclass
