@@ -419,3 +419,17 @@ def test_samples_go_to_a_device_together():
 def test_a_folder_is_made_for_the_log(tmp_path: Path):
     train(head(), samples(), settings(steps=2), folder=tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b" / "log.jsonl").exists()
+
+
+def test_tensorboard_gets_the_records_of_the_log_when_it_is_asked_for(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    outcome = train(head(), samples(), settings(steps=10, tensorboard=True), folder=tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    written = events.Scalars("loss")
+    assert [each.step for each in written] == [record["step"] for record in outcome.records]
+    assert [each.value for each in written] == pytest.approx([record["loss"] for record in outcome.records])
+    train(head(), samples(), settings(steps=10), folder=tmp_path / "plain")
+    assert not (tmp_path / "plain" / "tensorboard").exists()

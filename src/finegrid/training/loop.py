@@ -100,7 +100,8 @@ def train(
         run.progress.steps = run.planned_steps()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    with Log(folder, steps=run.progress.steps, start=run.progress.step, bar=progress) as log, HeldBack() as ctrl_c:
+    done, steps, events = run.progress.step, run.progress.steps, settings.tensorboard
+    with Log(folder, steps=steps, start=done, bar=progress, tensorboard=events) as log, HeldBack() as ctrl_c:
         try:
             run.go(log, judged, folder, fingerprint, ctrl_c)
         except KeyboardInterrupt:

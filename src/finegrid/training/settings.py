@@ -20,6 +20,7 @@ class Settings:
 
     `warmup` is a fraction of the whole, `ema` the decay of the averaged weights (0: none), `clip` the largest
     norm of the gradient, `patience` the number of validations without progress before stopping.
+    `tensorboard` also writes events for TensorBoard beside the log.
     """
 
     budget: Seconds | None = 300.0
@@ -36,6 +37,7 @@ class Settings:
     device: str = "auto"
     seed: NonNegativeInt = 0
     checkpoint_minutes: PositiveFloat = 5.0
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.budget is None and self.steps is None:
