@@ -120,7 +120,7 @@ _ERA5 = Task(
     static="elevation-uk",
     crop=Crop(y=(49.9, 57.8), x=(-10.1, 1.8)),  # 32 x 48 cells, whichever way the rows of the file run
 )
-_COMMITTEE: Mapping[str, Any] = {"networks": 3, "settings": {"steps": 2500}, "early_stopping": False}
+_COMMITTEE: Mapping[str, Any] = {"networks": 3, "settings": {"steps": 3000}, "early_stopping": False}
 _RACMO = Task(
     name="racmo-tas-x4",
     title="temperature of winter days (RACMO22E), Iberia, 1.76 to 0.44 degrees",
@@ -129,7 +129,7 @@ _RACMO = Task(
     static="elevation-europe",
     companions=("pr",),
     window=(28, 28),
-    methods=_methods({"resnet-on-mean-map": {**_COMMITTEE, "networks": 4, "predictors": ("pr",)}}),
+    methods=_methods({"resnet-on-mean-map": {**_COMMITTEE, "networks": 5, "predictors": ("pr",)}}),
 )
 
 TASKS: dict[str, Task] = {
