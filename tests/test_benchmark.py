@@ -77,6 +77,11 @@ def test_seeds_differ_and_are_kept_apart(found):
     assert len(found[0].scores("rmse")["ridge"]) == 1
 
 
+def test_the_report_shows_a_network_also_when_a_simple_method_wins(found):
+    assert found[0].evaluation.method.startswith("resnet")
+    assert "the simple baseline" in found[0].evaluation.verdict
+
+
 def test_the_table_is_ranked_from_the_smallest_error(found):
     text = ranked(found[0])
     errors = [float(line.split("|")[2].strip(" *~")) for line in text.splitlines() if re.match(r"\| (bi|ri|re)", line)]

@@ -107,9 +107,10 @@ def _unfitted(task: Task, name: str, settings: Settings) -> Downscaler:
 
 
 def judged(task: Task, trials: Sequence[Trial], material: Material) -> Evaluation:
-    """Scores of all trials on the same draws; the one with the smallest error is the one that the report shows."""
+    """Scores of all trials on the same draws; the report shows the best network; without one, the best method."""
     coarse, truth = material.at(material.blocks.test)
-    best = min(trials, key=lambda trial: _error(trial.prediction, truth, task.variables))
+    networks = [trial for trial in trials if isinstance(trial.downscaler, NeuralDownscaler)]
+    best = min(networks or trials, key=lambda trial: _error(trial.prediction, truth, task.variables))
     rest = {trial.label: trial.prediction for trial in trials if trial is not best}
     return evaluate(
         best.prediction,
