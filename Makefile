@@ -2,8 +2,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
-# Waiting threads sleep: busy ones slow everything down where other programs share the cores.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Waiting threads sleep after a tenth of a millisecond: busy ones slow everything down where programs share the cores.
+export GOMP_SPINCOUNT ?= 10000
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -137,7 +137,7 @@ def _constraint_seconds(model: NeuralDownscaler) -> float:
 def _network_seconds(folder: Path, times: int) -> float:
     """The network of a model alone on as many times, in a process with threads as the command line has them."""
     arguments = [str(folder / "model"), str(folder / "month.nc")]
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "GOMP_SPINCOUNT": "10000"}
     code = "import sys\nfrom finegrid.benchmark.speed import network_seconds\nprint(network_seconds(*sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=environment

@@ -19,8 +19,8 @@ class AddConstraint(HardConstraint):
     """Shifts each block by what its mean lacks."""
 
     def _conserve(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
-        # the mean of small differences, not the difference of large means: keeps the digits at 300 K
-        return fine + operator.spread(operator.mean(operator.spread(coarse) - fine))
+        return fine + operator.spread(coarse - operator.mean(fine))
 
     def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
-        return self._conserve(fine, coarse, operator)
+        # The mean of differences is more exact than the difference of means.
+        return fine + operator.spread(operator.mean(operator.spread(coarse) - fine))

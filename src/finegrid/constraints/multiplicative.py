@@ -70,7 +70,9 @@ class MultiplicativeConstraint(HardConstraint):
         wet = coarse > torch.finfo(coarse.dtype).tiny / self.floor
         factor = coarse / torch.where(wet, mean + lacking, 1.0)
         level = torch.where(wet, factor * lacking, coarse)
-        return positive * operator.spread(torch.where(wet, factor, 0.0)) + operator.spread(level)
+        scaled = positive * operator.spread(torch.where(wet, factor, 0.0))
+        # Nearly always no block lacks anything, and the levels need not be spread.
+        return scaled + operator.spread(level) if bool(level.any()) else scaled
 
     def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return rescaled(fine, coarse, operator)
