@@ -103,7 +103,7 @@ def _say(words: str) -> None:
 
 
 if __name__ == "__main__":
-    if "OMP_WAIT_POLICY" not in os.environ:  # threads as the command line has them; to be said before torch loads
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if "GOMP_SPINCOUNT" not in os.environ:  # threads as the command line has them; to be said before torch loads
+        os.environ["GOMP_SPINCOUNT"] = "10000"
         os.execv(sys.executable, [sys.executable, "-m", "finegrid.benchmark.bench", *sys.argv[1:]])
     main()
