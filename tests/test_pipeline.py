@@ -269,4 +269,11 @@ def test_who_forces_agreement_with_a_field_from_elsewhere_is_told(folder, tmp_pa
     ).note
     assert "disagree by 2.00" in told
     assert "bicubic+none" in told
-    assert not fit(recipe(folder, method="bicubic"), tmp_path / "n", progress=False).note
+    assert "disagree" not in fit(recipe(folder, method="bicubic"), tmp_path / "n", progress=False).note
+
+
+def test_negative_rain_is_told_with_the_constraint_that_prevents_it(folder, tmp_path):
+    rainy = fit(recipe(folder, method="ridge", variables=["pr"]), tmp_path / "add", progress=False)
+    assert "of the values of pr are below zero" in rainy.note and "--method ridge+multiplicative" in rainy.note
+    kept = fit(recipe(folder, method="ridge+multiplicative", variables=["pr"]), tmp_path / "kept", progress=False)
+    assert "below zero" not in kept.note

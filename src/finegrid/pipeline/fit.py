@@ -110,7 +110,22 @@ def fitted_and_judged(
     learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
     evaluation = _judged(downscaler, learnt, material, task)
     _write(evaluation, folder, downscaler)
-    return downscaler, evaluation, _disagreement(evaluation, downscaler)
+    advice = (_disagreement(evaluation, downscaler), _below_zero(evaluation, downscaler))
+    return downscaler, evaluation, "\n".join(each for each in advice if each)
+
+
+def _below_zero(evaluation: Evaluation, downscaler: Downscaler) -> str:
+    """What to tell whose rain comes out negative, although a constraint could prevent it."""
+    shares = {
+        variable: evaluation.of(variable, "negatives")[evaluation.method].value
+        for variable in evaluation.variables
+        if "negatives" in evaluation.metrics(variable)
+    }
+    found = [f"{100 * share:.2g} % of the values of {variable}" for variable, share in shares.items() if share > 0]
+    if not found:
+        return ""
+    word = name_of(downscaler).partition("+")[0]
+    return f"{' and '.join(found)} are below zero. A constraint that keeps the sign: --method {word}+multiplicative"
 
 
 def _disagreement(evaluation: Evaluation, downscaler: Downscaler) -> str:
