@@ -20,6 +20,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_tensor
 from finegrid.conventions import InputError
 from finegrid.conventions.components import build
@@ -88,7 +89,7 @@ class NeuralDownscaler(Downscaler):
             self._head,
             self._plan.samples(training, reference),
             self.settings,
-            validation=self._judges(validation),
+            validation=self._judges(self._plan, validation),
             folder=how.folder,
             fingerprint=self._fingerprint(training, reference),
             resume=how.resume,
@@ -165,15 +166,7 @@ class NeuralDownscaler(Downscaler):
         return self._spread(coarse) if self._mean is None else self._mean.fields(coarse)
 
     def _spread(self, coarse: xr.Dataset) -> Tensor:
-        values = torch.nan_to_num(to_tensor(coarse, self.domain.outputs), nan=0.0)
-        fy, fx = self.domain.factor
-        return values.repeat_interleave(fy, dim=-2).repeat_interleave(fx, dim=-1)
-
-    @property
-    def _trained_plan(self) -> Plan:
-        if self._plan is None:
-            raise RuntimeError("a neural downscaler without a plan")
-        return self._plan
+        return repeated(torch.nan_to_num(to_tensor(coarse, self.domain.outputs), nan=0.0), self.domain.factor)
 
     def _planned(self, training: Pair) -> Layout:
         names = self.domain.inputs.channels
@@ -186,10 +179,10 @@ class NeuralDownscaler(Downscaler):
     def _transform(self, name: str, values: xr.DataArray) -> Any:
         return fit_transform(self.transforms.get(name, "standardise"), values.values)
 
-    def _judges(self, validation: Pair) -> Samples | None:
+    def _judges(self, plan: Plan, validation: Pair) -> Samples | None:
         if not len(validation.coarse.time):
             return None
-        return self._trained_plan.samples(validation, self._reference(validation.coarse))
+        return plan.samples(validation, self._reference(validation.coarse))
 
     def _fingerprint(self, training: Pair, reference: Tensor) -> str:
         """Identifies data and options to a checkpoint."""

@@ -25,7 +25,7 @@ import xarray as xr
 from torch import Tensor
 from torch.nn import functional
 
-from finegrid.backbones.blocks import shuffle, unshuffle
+from finegrid.backbones.blocks import repeated, shuffle, unshuffle
 from finegrid.bridge import Layout, to_features, to_tensor
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import useful_cycles
@@ -86,8 +86,7 @@ class Ridge(Downscaler):
             parts.append((predictors @ weights[cells]).permute(1, 2, 0))
         departures = shuffle(torch.cat(parts, dim=-1).reshape(len(features), -1, *shape), factor)
         values = torch.nan_to_num(self._coarse_values(coarse), nan=0.0)
-        fy, fx = factor
-        return departures + values.repeat_interleave(fy, dim=-2).repeat_interleave(fx, dim=-1)
+        return departures + repeated(values, factor)
 
     def _planned(self, matched: Pair) -> Layout:
         bare, time = self._bare_layout(), matched.coarse.time
@@ -98,9 +97,7 @@ class Ridge(Downscaler):
     def _departures(self, matched: Pair) -> Tensor:
         """What fine cells have beyond their coarse cell (time, output * fy * fx, h, w), NaN where one is missing."""
         fine = to_tensor(matched.fine, self.domain.outputs)
-        coarse = self._coarse_values(matched.coarse)
-        fy, fx = self.domain.factor
-        departure = fine - coarse.repeat_interleave(fy, dim=-2).repeat_interleave(fx, dim=-1)
+        departure = fine - repeated(self._coarse_values(matched.coarse), self.domain.factor)
         return unshuffle(departure, self.domain.factor)
 
     def _surroundings(self, features: Tensor, half_width: int) -> Tensor:
