@@ -329,16 +329,6 @@ def test_a_static_field_with_many_times_asks_for_one():
         harmonise(dataset(), static=True)
 
 
-def test_a_curvilinear_file_is_told_to_bring_a_mapping():
-    plane = np.zeros((3, 4))
-    fields = dataset().drop_vars(["lat", "lon"]).rename(lat="j", lon="i")
-    fields = fields.assign_coords(
-        lat=(("j", "i"), plane, {"units": "degrees_north"}), lon=(("j", "i"), plane, {"units": "degrees_east"})
-    )
-    with pytest.raises(InputError, match="grid mapping with one-dimensional coordinates"):
-        harmonise(fields)
-
-
 @pytest.mark.parametrize("last", [360.0, 360.0 - 1e-12])
 def test_a_global_grid_with_its_first_column_twice_is_refused(last):
     with pytest.raises(InputError, match="first column twice"):

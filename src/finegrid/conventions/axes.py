@@ -2,7 +2,7 @@
 
 What the file says of itself goes first (`axis`, `standard_name`, `units`, read by cf-xarray), the names that
 models and archives use go second. Only one-dimensional coordinates count: they are what a grid is built
-from.
+from. Where there are none, latitudes and longitudes over two dimensions make a curvilinear grid.
 """
 
 from __future__ import annotations
@@ -25,29 +25,61 @@ _NAMES = {
         "plev", "level", "lev", "isobaricInhPa", "pressure_level", "pressure", "height", "depth", "hybrid",
     ),
 }  # fmt: skip
+_PLANES = {"latitude": ("XLAT", "lat", "nav_lat", "TLAT"), "longitude": ("XLONG", "lon", "nav_lon", "TLONG")}
 _CF_KEYS = {"y": ("Y", "latitude"), "x": ("X", "longitude"), "level": ("Z", "vertical")}
 _BOUNDS_LIKE = ("bounds", "bnds", "bnd", "nv", "nv4", "vertices", "vertex")
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The user's names of the coordinates; None where there is none. Each is one-dimensional."""
+    """The user's names of the coordinates; None where there is none. Each is one-dimensional.
+
+    On a curvilinear grid y and x may be bare dimensions, and `plane` names the 2-D latitudes and longitudes.
+    """
 
     y: str
     x: str
     time: str | None = None
     member: str | None = None
     level: str | None = None
+    plane: tuple[str, str] | None = None
+
+
+def with_planes(fields: xr.Dataset) -> xr.Dataset:
+    """Latitudes and longitudes over a plane as coordinates, also where a model writes them anew at every time.
+
+    Raises:
+        InputError: when they move.
+    """
+    named = {name for names in _PLANES.values() for name in names}
+    for name in [str(name) for name in fields.variables if name in named and fields[name].ndim in (2, 3)]:
+        field = fields[name]
+        if field.ndim == 3:
+            if bool((abs(field - field[0]) > 1e-5).any()):
+                raise InputError(
+                    f"'{name}' changes along '{field.dims[0]}'; expected a grid that stays where it is. Choose one time, "
+                    f"or remap each time by itself with fields.isel({field.dims[0]}=...)"
+                )
+            fields = fields.drop_vars(name).assign_coords({name: field[0].variable})
+        fields = fields.set_coords(name)
+    return fields
 
 
 def find_axes(fields: xr.Dataset, *, source: str) -> Axes:
     """Find the axes of the gridded variables.
 
     Raises:
-        InputError: when there is no horizontal axis, or it exists as two-dimensional coordinates only.
+        InputError: when there is no horizontal axis.
     """
     dims = _field_dims(fields)
     y, x = _find(fields, "y", dims), _find(fields, "x", dims)
+    plane = _plane(fields, dims)
+    if plane is not None and (y is None or x is None or not _placed(fields, y)):
+        rows, columns = (str(dim) for dim in fields[plane[0]].dims)
+        y = y if y is not None and fields[y].dims == (rows,) else rows
+        x = x if x is not None and fields[x].dims == (columns,) else columns
+    else:
+        plane = None
     if y is None or x is None:
         raise _no_horizontal_axis(fields, source)
     used = {str(fields[name].dims[0]) for name in (y, x)}
@@ -55,7 +87,7 @@ def find_axes(fields: xr.Dataset, *, source: str) -> Axes:
     used |= {str(fields[time].dims[0])} if time else set()
     member = _find(fields, "member", dims - used)
     used |= {str(fields[member].dims[0])} if member else set()
-    return Axes(y, x, time, member, _find(fields, "level", dims - used))
+    return Axes(y, x, time, member, _find(fields, "level", dims - used), plane)
 
 
 def is_time(variable: xr.DataArray) -> bool:
@@ -79,12 +111,13 @@ def grid_mapping_of(fields: xr.Dataset) -> str | None:
 
 
 def bounds_of(fields: xr.Dataset, name: str) -> str | None:
-    """Name of the bounds variable of a coordinate, when it is there and has two vertices per cell."""
+    """Name of the bounds variable of a coordinate, when it is there and has two vertices per cell (four in a plane)."""
     coordinate = fields[name]
     guesses = (coordinate.attrs.get("bounds"), coordinate.encoding.get("bounds"), f"{name}_bounds")
     for guess in guesses:
-        if guess in fields.variables and fields[guess].ndim == 2 and fields[guess].shape[1] == 2:
-            return str(guess) if fields[guess].dims[0] == coordinate.dims[0] else None
+        if guess in fields.variables and fields[guess].ndim == coordinate.ndim + 1:
+            fits = fields[guess].shape[-1] == 2 * coordinate.ndim and fields[guess].dims[:-1] == coordinate.dims
+            return str(guess) if fits else None
     return None
 
 
@@ -136,19 +169,29 @@ def undated_time(fields: xr.Dataset) -> str | None:
     return next((name for name in named if name in fields.dims), None)
 
 
+def _plane(fields: xr.Dataset, dims: set[str]) -> tuple[str, str] | None:
+    """Names of latitudes and longitudes over the same two dimensions of the fields."""
+    found = []
+    for key in ("latitude", "longitude"):
+        named = [*_by_attributes(fields, key), *_PLANES[key]]
+        fitting = [name for name in named if name in fields.coords and fields[name].ndim == 2]
+        found.append(next((name for name in fitting if set(map(str, fields[name].dims)) <= dims), None))
+    latitude, longitude = found
+    if latitude is None or longitude is None or fields[latitude].dims != fields[longitude].dims:
+        return None
+    return latitude, longitude
+
+
+def _placed(fields: xr.Dataset, y: str) -> bool:
+    """Whether a 1-D coordinate says where rows lie: it is latitude, or comes with a grid mapping."""
+    units, standard_name = str(fields[y].attrs.get("units", "")), fields[y].attrs.get("standard_name")
+    latitude = (units.startswith("degree") and "north" in units.lower()) or standard_name == "latitude"
+    return latitude or y.lower() in ("lat", "latitude") or grid_mapping_of(fields) is not None
+
+
 def _no_horizontal_axis(fields: xr.Dataset, source: str) -> InputError:
-    plane = [str(name) for key in ("latitude", "longitude") for name in _by_attributes(fields, key)]
-    plane = [name for name in plane if name in fields and fields[name].ndim == 2]
-    if plane:
-        dims = ", ".join(map(str, fields[plane[0]].dims))
-        return InputError(
-            f"{source} has {' and '.join(plane)} as two-dimensional coordinates ({dims}) only; expected a "
-            "grid mapping with one-dimensional coordinates (a projection's x and y in metres, or "
-            "rotated-pole degrees). Add them with fields.assign_coords(y=..., x=...) and a grid mapping "
-            "variable, or remap the file to a regular grid first, for example with `cdo remapbil`"
-        )
     return InputError(
         f"{source} has no horizontal grid: no one-dimensional latitude/longitude or y/x coordinates were "
-        f"found. Its variables are: {described(fields)}. Expected CF coordinates; name them, for example "
-        "fields['north'].attrs['standard_name'] = 'latitude'"
+        f"found, nor two-dimensional ones. Its variables are: {described(fields)}. Expected CF coordinates; name them, "
+        "for example fields['north'].attrs['standard_name'] = 'latitude'"
     )

@@ -1,7 +1,8 @@
 """The horizontal part of the standard form: kind and direction of the coordinates, and the reference system.
 
-Three kinds are told apart: latitude-longitude, rotated pole (degrees, with a grid mapping) and projected
-(metres, with a grid mapping). `standardise` turns the user's values round and `returned` turns them back.
+Four kinds are told apart: latitude-longitude, rotated pole (degrees, with a grid mapping), projected
+(metres, with a grid mapping) and curvilinear (two-dimensional latitudes and longitudes only). `standardise` turns
+the user's values round and `returned` turns them back.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ _ATTRIBUTES: dict[Kind, dict[str, dict[str, str]]] = {
         "x": {"standard_name": "projection_x_coordinate", "units": "m", "axis": "X"},
     },
 }
+_NUMBERS = {
+    "y": {"long_name": "row", "units": "1", "axis": "Y"},
+    "x": {"long_name": "column", "units": "1", "axis": "X"},
+}
 _METRES = {"m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "km": 1000.0, "kilometre": 1000.0}
 _NORTH = {"degrees_north", "degree_north", "degree_N", "degrees_N", "degreeN", "degreesN"}
 
@@ -48,6 +53,8 @@ def standardise(fields: xr.Dataset, names: Names, source: str) -> tuple[xr.Datas
     Returns:
         The fields, and what changes in `names`.
     """
+    if names.curvilinear:
+        return _numbered(fields, names, source)
     kind = _kind(fields, names, source)
     metres = _metres(fields, kind, names, source)
     fields, y_descending = _upward(fields, names.y, source)
@@ -61,6 +68,26 @@ def standardise(fields: xr.Dataset, names: Names, source: str) -> tuple[xr.Datas
     # GDAL's GeoTransform describes the file's own grid: it would be wrong after any crop.
     known = {key: value for key, value in attributes(mapping).items() if key != "GeoTransform"}
     return fields.assign_coords(crs=((), np.int32(0), known)), changes | plane
+
+
+def _numbered(fields: xr.Dataset, names: Names, source: str) -> tuple[xr.Dataset, dict[str, Any]]:
+    """A curvilinear grid: rows and columns by ascending numbers, latitudes and longitudes in float64."""
+    changes = {}
+    for axis, name, key in (("y", names.y, "y_descending"), ("x", names.x, "x_westward")):
+        values = fields[axis].values.astype(np.float64)
+        changes[key] = bool(len(values) > 1 and values[0] > values[-1])
+        if changes[key]:
+            fields, values = fields.isel({axis: slice(None, None, -1)}), values[::-1]
+        _check_ascending(values, name, source)
+        fields = fields.drop_vars(f"{axis}_bounds", errors="ignore")
+        fields = fields.assign_coords({axis: (axis, values, _NUMBERS[axis])})
+    for key, word in (("lat", "north"), ("lon", "east")):
+        plane = fields[key].transpose("y", "x").astype(np.float64)
+        fields = fields.assign_coords({key: plane.assign_attrs(units=f"degrees_{word}")})
+        if f"{key}_bounds" in fields.coords:
+            around = fields[f"{key}_bounds"].transpose("y", "x", "vertices").astype(np.float64)
+            fields = fields.assign_coords({f"{key}_bounds": around})
+    return fields, changes
 
 
 def _kind(fields: xr.Dataset, names: Names, source: str) -> Kind:
@@ -181,6 +208,8 @@ def _plane(fields: xr.Dataset, names: Names) -> tuple[xr.Dataset, dict[str, Any]
 
 def returned(fields: xr.Dataset, names: Names) -> xr.Dataset:
     """The user's values, units, types and directions of y and x; the inverse of `standardise`."""
+    if names.curvilinear:
+        return _unnumbered(fields, names)
     for axis in ("y", "x"):
         known = names.coordinates.get(axis, Coordinate(dimension=axis))
         values = fields[axis].values / names.metres
@@ -195,6 +224,22 @@ def returned(fields: xr.Dataset, names: Names) -> xr.Dataset:
         dtype = known.dtype if known.dtype.startswith("float") or (turned % 1 == 0).all() else "float64"
         back = turned.astype(dtype or "float64")
         fields = fields.assign_coords({axis: (axis, back, attributes(known.attributes))})
-    fields = fields.sortby("x") if names.x_ascending else fields
+    return _turned(fields.sortby("x") if names.x_ascending else fields, names)
+
+
+def _unnumbered(fields: xr.Dataset, names: Names) -> xr.Dataset:
+    """Rows and columns of a curvilinear grid with the user's coordinates, or without where there were none."""
+    fields = _turned(fields, names)
+    for axis in ("y", "x"):
+        known = names.coordinates[axis]
+        if known.dtype:
+            values = fields[axis].values.astype(known.dtype)
+            fields = fields.assign_coords({axis: (axis, values, attributes(known.attributes))})
+        else:
+            fields = fields.drop_vars(axis)
+    return fields
+
+
+def _turned(fields: xr.Dataset, names: Names) -> xr.Dataset:
     backwards = slice(None, None, -1)
     return fields.isel({axis: backwards for axis, turn in (("y", names.y_descending), ("x", names.x_westward)) if turn})

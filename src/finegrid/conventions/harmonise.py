@@ -2,9 +2,10 @@
 
 Standard form: dimensions `(member,) time, y, x` (static fields `y, x`), y and x ascending float64 coordinates
 in degrees or metres, longitudes without a jump, float32 values with NaN where missing, levels as variables
-`ta@850`. Off latitude-longitude a scalar coordinate `crs` holds the CF grid mapping. Names and units of
-variables stay the user's. What is taken away is kept in `Names`, with which `restore` gives the user's own
-form back. Everything stays lazy.
+`ta@850`. Off latitude-longitude a scalar coordinate `crs` holds the CF grid mapping; on a curvilinear grid y and x
+number rows and columns, and `lat`, `lon` (and their `_bounds`) say where they are. Names and units of variables
+stay the user's. What is taken away is kept in `Names`, with which `restore` gives the user's own form back.
+Everything stays lazy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import numpy as np
 import xarray as xr
 
 from finegrid.conventions import geography, levels
-from finegrid.conventions.axes import Axes, bounds_of, find_axes, grid_mapping_of, is_time, undated_time
+from finegrid.conventions.axes import (
+    Axes,
+    bounds_of,
+    find_axes,
+    grid_mapping_of,
+    is_time,
+    undated_time,
+    with_planes,
+)
 from finegrid.conventions.checks import check_times
 from finegrid.conventions.errors import InputError, described, provenance
 from finegrid.conventions.names import Coordinate, Names, Scalar, plain
@@ -39,7 +48,7 @@ def harmonise(fields: xr.Dataset, *, source: str = "input", static: bool = False
         InputError: when there is no time, no horizontal grid or no reference system, or times do not ascend.
     """
     source = provenance(fields, source)
-    fields = _with_valid_time(fields)
+    fields = _with_valid_time(with_planes(fields))
     fields, axes = _with_time(fields, find_axes(fields, source=source), source, static)
     mapping = grid_mapping_of(fields)
     names = _names(fields, axes, mapping)
@@ -110,7 +119,14 @@ def _names(fields: xr.Dataset, axes: Axes, mapping: str | None) -> Names:
     users = {"time": axes.time, "y": axes.y, "x": axes.x, "member": axes.member}
     coordinates = {key: _coordinate(fields, name) for key, name in users.items() if name is not None}
     bounds = [each.bounds for each in coordinates.values() if each.bounds is not None]
+    plane: dict[str, Any] = {}
+    if axes.plane is not None:
+        coordinates |= {key: _plane(fields, name) for key, name in zip(("lat", "lon"), axes.plane, strict=True)}
+        around = coordinates["lat"].bounds
+        plane = {"curvilinear": True, "latitude": axes.plane[0], "longitude": axes.plane[1]}
+        plane |= {"vertices_dimension": str(fields[around].dims[2])} if around is not None else {}
     return Names(
+        **plane,
         time=axes.time or "time",
         y=axes.y,
         x=axes.x,
@@ -140,6 +156,12 @@ def _coordinate(fields: xr.Dataset, name: str) -> Coordinate:
     )
 
 
+def _plane(fields: xr.Dataset, name: str) -> Coordinate:
+    """Latitudes or longitudes of a curvilinear grid."""
+    known = Coordinate(str(name), str(fields[name].dtype), plain(fields[name].attrs))
+    return replace(known, bounds=bounds_of(fields, name))
+
+
 def _gridded(fields: xr.Dataset, axes: Axes, mapping: str | None, source: str) -> xr.Dataset:
     """Only the variables over y and x, in a Dataset whose dimensions have the names of their coordinates."""
     horizontal = {str(fields[name].dims[0]) for name in (axes.y, axes.x)}
@@ -150,7 +172,7 @@ def _gridded(fields: xr.Dataset, axes: Axes, mapping: str | None, source: str) -
     ]
     known = [name for name in (axes.time, axes.y, axes.x, axes.member, axes.level) if name is not None]
     users = [name for name in known if name in fields.coords]
-    needed = {mapping, *(bounds_of(fields, name) for name in users)}
+    needed = {mapping, *(bounds_of(fields, name) for name in (*users, *(axes.plane or ())))}
     fields = fields.set_coords([name for name in others if name in needed])
     fields = fields.drop_vars([name for name in others if name in fields.data_vars])
     swaps = {str(fields[name].dims[0]): name for name in users if fields[name].ndim}
@@ -195,8 +217,11 @@ def _scalars(fields: xr.Dataset, mapping: str | None) -> dict[str, Scalar]:
 def _renamed(fields: xr.Dataset, names: Names, axes: Axes) -> xr.Dataset:
     """Standard names of dimensions and bounds; coordinates that have no place in the standard form go."""
     users = {"time": axes.time, "y": axes.y, "x": axes.x, "member": axes.member}
-    renaming = {name: key for key, name in users.items() if name in fields.dims}
+    renaming = {str(name): key for key, name in users.items() if name in fields.dims}
     dims = set(renaming)
+    if names.curvilinear:
+        fields, places = _places(fields, names)
+        renaming |= places
     for key in ("time", "y", "x"):
         bounds = names.coordinates[key].bounds if key in names.coordinates else None
         if bounds is not None and users[key] in dims:
@@ -208,6 +233,21 @@ def _renamed(fields: xr.Dataset, names: Names, axes: Axes) -> xr.Dataset:
         if name not in renaming and (coordinate.ndim == 0 or not set(map(str, coordinate.dims)) <= dims)
     ]
     return fields.drop_vars(homeless).rename({old: new for old, new in renaming.items() if old != new})
+
+
+def _places(fields: xr.Dataset, names: Names) -> tuple[xr.Dataset, dict[str, str]]:
+    """Latitudes, longitudes and their vertices under standard names; bare dimensions get numbers."""
+    for axis in (names.y, names.x):
+        if axis not in fields.coords:
+            fields = fields.assign_coords({axis: np.arange(fields.sizes[axis], dtype=np.float64)})
+    renaming: dict[str, str] = {names.latitude: "lat", names.longitude: "lon"}
+    for key in ("lat", "lon"):
+        bounds = names.coordinates[key].bounds
+        if bounds is not None and names.coordinates["lat"].bounds and names.coordinates["lon"].bounds:
+            values = fields[bounds].rename({fields[bounds].dims[2]: "vertices"})
+            fields = fields.assign_coords({bounds: values})
+            renaming[bounds] = f"{key}_bounds"
+    return fields, renaming
 
 
 def _values(fields: xr.Dataset) -> xr.Dataset:

@@ -89,8 +89,9 @@ class Names:
         metres: length of the user's unit of y and x.
         grid_mapping: the user's grid mapping variable, one of `scalars`.
         attached: whether fields name it (and coordinates their bounds) by attributes, rather than by encodings.
+        curvilinear: y and x only number rows and columns; latitudes and longitudes say where they are.
         latitude: the user's name of two-dimensional latitudes, like `longitude`.
-        bounds_dimension: the user's dimension of the two vertices.
+        bounds_dimension: the user's dimension of the two vertices, and `vertices_dimension` that of four.
         levels: the vertical dimension that became variables.
     """
 
@@ -109,9 +110,11 @@ class Names:
     metres: float = 1.0
     grid_mapping: str | None = None
     attached: bool = False
+    curvilinear: bool = False
     latitude: str = "lat"
     longitude: str = "lon"
     bounds_dimension: str = "bnds"
+    vertices_dimension: str = "vertices"
     levels: Levels | None = None
 
     def to_dict(self) -> dict[str, Any]:

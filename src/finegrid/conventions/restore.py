@@ -47,6 +47,10 @@ def _renamed(fields: xr.Dataset, names: Names) -> xr.Dataset:
     for key in _PLANE:
         if key in fields.coords:
             renaming[key] = getattr(names, _PLANE[key])
+        if f"{key}_bounds" in fields.coords:
+            own = names.coordinates[key].bounds if key in names.coordinates else None
+            renaming[f"{key}_bounds"] = linked[renaming[key]] = own or f"{renaming[key]}_bnds"
+            renaming["vertices"] = names.vertices_dimension
     fields = fields.rename({old: new for old, new in renaming.items() if old != new})
     for key in ("time", "member", "lat", "lon"):
         fields = _described(fields, key, {**users, "lat": names.latitude, "lon": names.longitude}[key], names)

@@ -30,7 +30,7 @@ def variable_attributes(fields: xr.Dataset, name: Hashable) -> dict[str, Any]:
     if name in linked_bounds(fields):
         return {}  # CF: they are those of the coordinate
     if name in fields.coords:
-        bounds = bounds_of(fields, str(name)) if variable.ndim == 1 else None
+        bounds = bounds_of(fields, str(name)) if variable.ndim else None
         return {**kept, "bounds": bounds} if bounds else kept
     mapping = grid_mapping_of(fields)
     named = variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping"))
@@ -44,7 +44,7 @@ def variable_attributes(fields: xr.Dataset, name: Hashable) -> dict[str, Any]:
 
 def linked_bounds(fields: xr.Dataset) -> set[str]:
     """Names of the variables that are bounds of a coordinate."""
-    found = (bounds_of(fields, str(name)) for name, each in fields.coords.items() if each.ndim == 1)
+    found = (bounds_of(fields, str(name)) for name, each in fields.coords.items() if each.ndim)
     return {name for name in found if name is not None}
 
 

@@ -2,9 +2,9 @@
 
 A target cell's value is sum_s a(t, s) f(s) / sum_s a(t, s), where a(t, s) is the area that target cell t
 shares with source cell s, so that the integral over the area is kept (Jones 1999,
-doi:10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2). Both grids are given by 1-D edges in one reference
-system, so a share is a product of two 1-D overlaps (of sin latitude and longitude, or of projected y and x)
-as fractions of the source cell, times the source cell's area on the sphere.
+doi:10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2). Where both grids have 1-D edges in one reference
+system, a share is a product of two 1-D overlaps (of sin latitude and longitude, or of projected y and x)
+as fractions of the source cell, times the source cell's area on the sphere. All other pairs are polygons (`overlap`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,29 @@ from finegrid.conventions import InputError
 from finegrid.grids import geometry
 from finegrid.grids.geometry import Array
 from finegrid.grids.grid import Grid
+from finegrid.grids.overlap import Progress, overlaps
 
 # Overlaps below this part of a cell are rounding of the edges; as weights they would let a cell whose real
 # sources are all missing take its value from the neighbour.
 _SLIVER = 1e-9
 
 
-def shared_areas(source: Grid, target: Grid) -> sparse.csr_array:
-    """Area in m2 that each target cell (row) shares with each source cell (column).
+def shared_areas(source: Grid, target: Grid, *, progress: Progress = lambda done, total: None) -> sparse.csr_array:
+    """Area in m2 that each target cell (row) shares with each source cell (column), whatever the masks.
 
     Raises:
-        InputError: when the grids have different reference systems or do not overlap.
+        InputError: when the grids do not overlap, or have cells that are no polygons.
     """
-    if not geometry.same_crs(source.crs, target.crs):
-        raise InputError(
-            "got two grids with different reference systems for conservative remapping; "
-            "expected the same system; "
-            "use Operator.bilinear(source, target), or bring the fields onto one system first"
-        )
+    shared = _products(source, target) if source.aligned(target) else overlaps(source, target, progress=progress)
+    if shared.nnz:
+        return shared
+    raise InputError(
+        f"got a source grid over {extent(source)} and a target grid over {extent(target)}; expected grids that "
+        "overlap; crop or choose the target so that it lies within the source"
+    )
+
+
+def _products(source: Grid, target: Grid) -> sparse.csr_array:
     measure = geometry.sine_difference if source.in_degrees else geometry.length
     rows = _fractions(source.y_edges, target.y_edges, measure)
     columns = sum(
@@ -43,13 +48,6 @@ def shared_areas(source: Grid, target: Grid) -> sparse.csr_array:
         start=sparse.csr_array((target.shape[1], source.shape[1])),
     )
     fractions = sparse.csr_array(sparse.kron(rows, columns, format="csr"))
-    if not fractions.nnz:
-        raise InputError(
-            f"got a source grid over y {_span(source.y_edges)}, x {_span(source.x_edges)} "
-            f"and a target grid "
-            f"over y {_span(target.y_edges)}, x {_span(target.x_edges)}; expected grids that overlap; "
-            "crop or choose the target so that it lies within the source"
-        )
     return sparse.csr_array(fractions * source.area.ravel()[None, :])
 
 
@@ -77,5 +75,10 @@ def _turns(grid: Grid) -> tuple[float, ...]:
     return (-360.0, 0.0, 360.0) if grid.in_degrees else (0.0,)
 
 
-def _span(edges: Array) -> str:
-    return f"{edges[0]:g}..{edges[-1]:g}"
+def extent(grid: Grid) -> str:
+    """Where a grid lies, in words: its own coordinates, or latitudes and longitudes of a curvilinear one."""
+    if grid.is_curvilinear:
+        (north, east), unit = grid.centres, "degrees, by its centres"
+    else:
+        north, east, unit = grid.y_edges, grid.x_edges, "degrees" if grid.in_degrees else "m"
+    return f"y {north.min():g}..{north.max():g}, x {east.min():g}..{east.max():g} {unit}"

@@ -76,6 +76,18 @@ def unit_vectors(lonlat: Array) -> Array:
     return np.stack([east, north, np.sin(latitude)], axis=-1)
 
 
+def lonlat_of(vectors: Array) -> Array:
+    """Longitude and latitude (..., 2) in degrees of vectors (..., 3) of any length; the inverse of `unit_vectors`."""
+    east, north, up = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    angles = [np.arctan2(north, east), np.arctan2(up, np.hypot(east, north))]
+    return np.asarray(np.rad2deg(np.stack(angles, axis=-1)))
+
+
+def normalised(vectors: Array) -> Array:
+    """Vectors (..., 3) made of length one."""
+    return np.asarray(vectors / np.sqrt(_dot(vectors, vectors))[..., None])
+
+
 def _dot(a: Array, b: Array) -> Array:
     return np.asarray(np.einsum("...i,...i->...", a, b))
 
@@ -87,9 +99,14 @@ def _triangle_areas(a: Array, b: Array, c: Array) -> Array:
 
 def polygon_areas(corners: Array) -> Array:
     """Areas (ny, nx) in m2 of the cells between corners (ny + 1, nx + 1, 2), sides being great circles."""
+    return np.abs(signed_areas(corners))
+
+
+def signed_areas(corners: Array) -> Array:
+    """The same, positive where rows run to the left of columns (northward of eastward) and negative where mirrored."""
     points = unit_vectors(corners)
     a, b, c, d = points[:-1, :-1], points[:-1, 1:], points[1:, 1:], points[1:, :-1]
-    return EARTH_RADIUS**2 * np.abs(_triangle_areas(a, b, c) + _triangle_areas(a, c, d))
+    return EARTH_RADIUS**2 * (_triangle_areas(a, b, c) + _triangle_areas(a, c, d))
 
 
 def crs_of(attributes: Mapping[str, Any]) -> str | None:

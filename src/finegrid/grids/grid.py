@@ -1,19 +1,19 @@
 """Where the values of a field lie: cell centres, edges, areas, reference system; one immutable value.
 
-A grid is logically rectangular: `ny` rows by `nx` columns of cells whose centres are given by two ascending
-1-D coordinates in some reference system (latitude-longitude, rotated pole, or a projection). Whatever uses a
-grid asks it only for `shape`, `size`, `area`, `corners`, `centres`, `coarsened`, `cropped` and `digest`, none
-of which needs the coordinates to be 1-D. Grids are hashable and equal when coordinates, edges, reference
-system and mask are the same to the last bit; `nesting(a, b) == (1, 1)` asks whether they are the same within
-rounding.
+A grid is logically rectangular: `ny` rows by `nx` columns of cells. Either the centres are given by two ascending
+1-D coordinates in some reference system (latitude-longitude, rotated pole, or a projection), or the grid is
+curvilinear: then y and x are numbers of rows and columns, and `vertices` and `middles` say where the cells lie.
+Whatever uses a grid asks it for `shape`, `size`, `area`, `weights`, `corners`, `centres`, `coarsened`, `cropped` and
+`digest`, and only after `aligned` for its coordinates. Grids are hashable and equal when coordinates, edges, reference
+system, mask and fractions are the same to the last bit; `nesting(a, b) == (1, 1)` asks whether they are the same
+within rounding.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -22,16 +22,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
-from finegrid.grids import geometry
+from finegrid.grids import coordinates, curvilinear, geometry
 from finegrid.grids.geometry import Array
 
-_WHOLE_CIRCLE = 360.0
-
-
-def _frozen(values: Any, dtype: type = np.float64) -> NDArray[Any]:
-    array: NDArray[Any] = np.array(values, dtype=dtype)
-    array.setflags(write=False)
-    return array
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +33,15 @@ class Grid:
     """Cells between edges.
 
     Attributes:
-        y: centres of the rows (ny,), ascending, in degrees or metres.
-        x: centres of the columns (nx,), ascending, in degrees or metres.
+        y: centres of the rows (ny,), ascending, in degrees or metres; numbers of the rows of a curvilinear grid.
+        x: centres of the columns (nx,), likewise.
         y_edges: edges of the rows (ny + 1,).
         x_edges: edges of the columns (nx + 1,).
         crs: reference system as WKT; None is latitude-longitude on the sphere.
         mask: True where a cell can hold a value (ny, nx); None is everywhere.
+        fraction: part of each cell that counts (ny, nx), 0..1, such as its land; None is all of it.
+        vertices: longitude and latitude of the corners of a curvilinear grid (ny + 1, nx + 1, 2) in degrees.
+        middles: longitude and latitude of its centres (ny, nx, 2).
     """
 
     y: Array
@@ -52,26 +49,34 @@ class Grid:
     y_edges: Array
     x_edges: Array
     crs: str | None = None
-    mask: NDArray[np.bool_] | None = None
+    mask: Mask | None = None
+    fraction: Array | None = None
+    vertices: Array | None = None
+    middles: Array | None = None
 
     def __post_init__(self) -> None:
-        for name in ("y", "x", "y_edges", "x_edges"):
-            object.__setattr__(self, name, _frozen(getattr(self, name)))
-        if self.mask is not None:
-            object.__setattr__(self, "mask", _frozen(self.mask, np.bool_))
-        _check(self)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name != "crs" and value is not None:
+                object.__setattr__(self, each.name, _frozen(value, np.bool_ if each.name == "mask" else np.float64))
+        coordinates.check(self)
 
     @classmethod
     def of(cls, fields: xr.Dataset | xr.DataArray) -> Self:
-        """The grid of harmonised fields, from their coordinates y and x, bounds and `crs`.
+        """The grid of harmonised fields, from their coordinates y and x, bounds, `crs`, or 2-D `lat` and `lon`.
 
         Without bounds the edges lie half-way between centres, latitudes never beyond the poles.
+
+        Raises:
+            InputError: when cells cannot be inferred, overlap, or cross themselves.
         """
+        if "crs" not in fields.coords and "lat" in fields.coords and fields.coords["lat"].ndim == 2:
+            return cls(**coordinates.curvilinear_parts(fields))
         crs = geometry.crs_of(fields.coords["crs"].attrs) if "crs" in fields.coords else None
-        x_edges = _edges_of(fields, "x")
-        y_edges = _edges_of(fields, "y")
+        x_edges = coordinates.edges_of(fields, "x")
+        y_edges = coordinates.edges_of(fields, "y")
         if geometry.in_degrees(crs) and "y_bounds" not in fields.coords:
-            y_edges = geometry.clip_to_poles(y_edges, closed=_closes(x_edges))
+            y_edges = geometry.clip_to_poles(y_edges, closed=coordinates.closes(x_edges))
         return cls(fields["y"].values, fields["x"].values, y_edges, x_edges, crs)
 
     @property
@@ -85,19 +90,30 @@ class Grid:
         return len(self.y) * len(self.x)
 
     @property
+    def is_curvilinear(self) -> bool:
+        """Whether y and x only number the rows and columns."""
+        return self.vertices is not None
+
+    @property
     def is_latlon(self) -> bool:
         """Whether y and x are latitude and longitude."""
-        return self.crs is None
+        return self.crs is None and not self.is_curvilinear
 
     @property
     def in_degrees(self) -> bool:
         """Whether y and x are angles: latitude and longitude, plain or about a rotated pole."""
-        return geometry.in_degrees(self.crs)
+        return not self.is_curvilinear and geometry.in_degrees(self.crs)
 
     @property
     def periodic(self) -> bool:
         """Whether the last column touches the first one, around the globe."""
-        return self.in_degrees and _closes(self.x_edges)
+        if self.vertices is None:
+            return self.in_degrees and coordinates.closes(self.x_edges)
+        return curvilinear.closes(self.vertices)
+
+    def aligned(self, other: Grid) -> bool:
+        """Whether y and x mean the same on both grids: one reference system, and neither curvilinear."""
+        return not (self.is_curvilinear or other.is_curvilinear) and geometry.same_crs(self.crs, other.crs)
 
     @cached_property
     def area(self) -> Array:
@@ -107,14 +123,24 @@ class Grid:
         return _frozen(geometry.polygon_areas(self.corners))
 
     @cached_property
+    def weights(self) -> Array:
+        """The area of each cell that counts (ny, nx) in m2: without masked cells, times the fraction."""
+        counted = self.area if self.fraction is None else self.area * self.fraction
+        return _frozen(counted if self.mask is None else counted * self.mask)
+
+    @cached_property
     def corners(self) -> Array:
         """Longitude and latitude in degrees of the cell corners (ny + 1, nx + 1, 2)."""
+        if self.vertices is not None:
+            return self.vertices
         x, y = np.meshgrid(self.x_edges, self.y_edges)
         return _frozen(np.stack(geometry.to_lonlat(self.crs, x, y), axis=-1))
 
     @cached_property
     def centres(self) -> tuple[Array, Array]:
         """Latitude and longitude in degrees of the cell centres, each (ny, nx)."""
+        if self.middles is not None:
+            return self.middles[..., 1], self.middles[..., 0]
         x, y = np.meshgrid(self.x, self.y)
         longitude, latitude = geometry.to_lonlat(self.crs, x, y)
         return _frozen(latitude), _frozen(longitude)
@@ -125,7 +151,8 @@ class Grid:
         parts = [self.y, self.x, self.y_edges, self.x_edges]
         content = b"|".join(part.tobytes() for part in parts) + (self.crs or "").encode()
         mask = b"" if self.mask is None else b"mask" + np.packbits(self.mask).tobytes()
-        return hashlib.sha256(content + mask).hexdigest()
+        rest = [b"more" + part.tobytes() for part in (self.fraction, self.vertices, self.middles) if part is not None]
+        return hashlib.sha256(content + mask + b"".join(rest)).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Grid) and self.digest == other.digest
@@ -150,58 +177,47 @@ class Grid:
                 'drop the rows and columns that are left over with boundary="trim" (or Grid.cropped)'
             )
         y, x = self.y.reshape(-1, rows).mean(axis=1), self.x.reshape(-1, columns).mean(axis=1)
-        mask = None
+        mask, vertices, middles = None, None, None
         if self.mask is not None:
             mask = np.asarray(self.mask.reshape(len(y), rows, len(x), columns).any(axis=(1, 3)))
-        return Grid(y, x, self.y_edges[::rows], self.x_edges[::columns], self.crs, mask)
+        if self.vertices is not None:
+            vertices = self.vertices[::rows, ::columns]
+            middles = np.stack(curvilinear.block_centres(*self.centres, rows, columns)[::-1], axis=-1)
+        edges = self.y_edges[::rows], self.x_edges[::columns]
+        return Grid(y, x, *edges, self.crs, mask, vertices=vertices, middles=middles)
 
     def cropped(self, y: slice, x: slice) -> Grid:
         """The part of the grid in these rows and columns (slices of step one)."""
         rows, columns = range(self.shape[0])[y], range(self.shape[1])[x]
         if not rows or not columns or rows.step != 1 or columns.step != 1:
             raise InputError(f"got {y} and {x} to crop {self.shape} cells; expected slices of step 1 that keep a cell")
-        mask = None if self.mask is None else np.asarray(self.mask[y, x])
-        y_edges = self.y_edges[rows.start : rows.stop + 1]
-        x_edges = self.x_edges[columns.start : columns.stop + 1]
-        return Grid(self.y[y], self.x[x], y_edges, x_edges, self.crs, mask)
+        around = (slice(rows.start, rows.stop + 1), slice(columns.start, columns.stop + 1))
+        cells = {name: getattr(self, name) for name in ("mask", "fraction", "middles")}
+        parts: dict[str, Any] = {name: None if each is None else each[y, x] for name, each in cells.items()}
+        vertices = None if self.vertices is None else self.vertices[around]
+        edges = self.y_edges[around[0]], self.x_edges[around[1]]
+        return Grid(self.y[y], self.x[x], *edges, self.crs, vertices=vertices, **parts)
 
-    def masked(self, mask: NDArray[np.bool_] | None) -> Grid:
+    def masked(self, mask: Mask | None) -> Grid:
         """The same cells with another mask: True where a cell can hold a value."""
         return replace(self, mask=mask)
 
+    def weighted(self, fraction: Array | None) -> Grid:
+        """The same cells, of which only a part counts: their fraction of land, say (0..1)."""
+        return replace(self, fraction=fraction)
+
     def coords(self) -> dict[str, xr.DataArray]:
-        """Coordinates for a Dataset: y, x, their bounds and, unless latitude-longitude, crs, lat and lon."""
-        attributes = _axis_attributes(self.in_degrees, self.is_latlon)
-        coords = {}
-        for name, centres, edges in (("y", self.y, self.y_edges), ("x", self.x, self.x_edges)):
-            bounds = np.stack([edges[:-1], edges[1:]], axis=1)
-            coords[name] = xr.DataArray(centres.copy(), dims=name, attrs=attributes[name])
-            coords[f"{name}_bounds"] = xr.DataArray(bounds, dims=(name, "bounds"))
-        if self.crs is None:
-            return coords
-        latitude, longitude = self.centres
-        north = {"standard_name": "latitude", "units": "degrees_north"}
-        east = {"standard_name": "longitude", "units": "degrees_east"}
-        coords["crs"] = xr.DataArray(np.int32(0), attrs=dict(geometry.grid_mapping(self.crs)))
-        coords["lat"] = xr.DataArray(latitude.copy(), dims=("y", "x"), attrs=north)
-        coords["lon"] = xr.DataArray(longitude.copy(), dims=("y", "x"), attrs=east)
-        return coords
+        """Coordinates for a Dataset: y, x, their bounds; off latitude-longitude also lat, lon and crs or vertices."""
+        return coordinates.labelled(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` gives the same grid to the last bit."""
-        values: dict[str, Any] = {name: getattr(self, name).tolist() for name in ("y", "x", "y_edges", "x_edges")}
-        bits = None if self.mask is None else base64.b64encode(np.packbits(self.mask).tobytes()).decode()
-        return {**values, "crs": self.crs, "mask": bits}
+        return coordinates.plain(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The grid that `to_dict` described."""
-        mask = None
-        if values["mask"] is not None:
-            shape = len(values["y"]), len(values["x"])
-            bits = np.frombuffer(base64.b64decode(values["mask"]), dtype=np.uint8)
-            mask = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
-        return cls(values["y"], values["x"], values["y_edges"], values["x_edges"], values["crs"], mask)
+        return cls(**coordinates.read(values))
 
 
 def nesting(fine: Grid, coarse: Grid) -> tuple[int, int] | None:
@@ -209,70 +225,21 @@ def nesting(fine: Grid, coarse: Grid) -> tuple[int, int] | None:
 
     Edges may differ by a millionth of a fine cell, or by the rounding of coordinates kept as float32.
     """
-    if not geometry.same_crs(fine.crs, coarse.crs):
-        return None
     rows, rows_left = divmod(fine.shape[0], coarse.shape[0])
     columns, columns_left = divmod(fine.shape[1], coarse.shape[1])
     if rows_left or columns_left or not (rows and columns):
         return None
-    same = _same_edges(fine.y_edges, coarse.y_edges, rows) and _same_edges(fine.x_edges, coarse.x_edges, columns)
+    if fine.vertices is not None and coarse.vertices is not None:
+        same = curvilinear.same_corners(fine.vertices[::rows, ::columns], coarse.vertices, fine.area)
+    else:
+        same = fine.aligned(coarse) and all(
+            coordinates.same_edges(getattr(fine, name), getattr(coarse, name), factor)
+            for name, factor in (("y_edges", rows), ("x_edges", columns))
+        )
     return (rows, columns) if same else None
 
 
-def _same_edges(fine: Array, coarse: Array, factor: int) -> bool:
-    # Midpoints of float32 coordinates are off by up to two units in the last place, on either side.
-    rounding = 4 * float(np.finfo(np.float32).eps) * float(np.abs(fine).max())
-    tolerance = min(1e-6 * float(np.diff(fine).min()) + rounding, 0.05 * float(np.diff(fine).min()))
-    return bool(np.all(np.abs(fine[::factor] - coarse) <= tolerance))
-
-
-def _closes(x_edges: Array) -> bool:
-    width = float(np.diff(x_edges).min())
-    return bool(abs(x_edges[-1] - x_edges[0] - _WHOLE_CIRCLE) < 0.05 * width)
-
-
-def _edges_of(fields: xr.Dataset | xr.DataArray, axis: str) -> Array:
-    centres = np.asarray(fields[axis].values, dtype=np.float64)
-    if f"{axis}_bounds" not in fields.coords:
-        if len(centres) < 2:
-            raise InputError(
-                f"got one cell along {axis} without bounds; expected two cells, or "
-                f"bounds that say how wide it is; "
-                f"add them with fields.assign_coords({axis}_bounds=(('{axis}', 'bounds'), [[lower, upper]]))"
-            )
-        return geometry.edges_between(centres)
-    bounds = np.asarray(fields.coords[f"{axis}_bounds"].values, dtype=np.float64)
-    if np.abs(bounds[1:, 0] - bounds[:-1, 1]).max(initial=0) > 1e-3 * np.abs(np.diff(bounds)).min():
-        raise InputError(
-            f"got bounds of {axis} with gaps between cells; expected cells that touch; "
-            f"drop the bounds with fields.drop_vars('{axis}_bounds') to use the midpoints of the centres"
-        )
-    return np.append(bounds[:, 0], bounds[-1, 1])
-
-
-def _check(grid: Grid) -> None:
-    for axis in ("y", "x"):
-        centres, edges = getattr(grid, axis), getattr(grid, f"{axis}_edges")
-        ascending = centres.ndim == 1 and bool((np.diff(centres) > 0).all())
-        fits = edges.shape == (len(centres) + 1,) and bool((np.diff(edges) > 0).all())
-        if not (len(centres) and ascending and fits):
-            raise InputError(
-                f"got {axis} = {centres} with edges {edges}; expected both to ascend, with one edge more "
-                "than centres; call finegrid.conventions.harmonise(fields) first, "
-                "and check the bounds of the file"
-            )
-    if grid.mask is not None and grid.mask.shape != grid.shape:
-        raise InputError(f"got a mask of shape {grid.mask.shape}; expected {grid.shape}, one value per cell")
-
-
-def _axis_attributes(in_degrees: bool, is_latlon: bool) -> dict[str, dict[str, str]]:
-    if is_latlon:
-        y = {"standard_name": "latitude", "units": "degrees_north"}
-        x = {"standard_name": "longitude", "units": "degrees_east"}
-    elif in_degrees:
-        y = {"standard_name": "grid_latitude", "units": "degrees"}
-        x = {"standard_name": "grid_longitude", "units": "degrees"}
-    else:
-        y = {"standard_name": "projection_y_coordinate", "units": "m"}
-        x = {"standard_name": "projection_x_coordinate", "units": "m"}
-    return {"y": {**y, "axis": "Y"}, "x": {**x, "axis": "X"}}
+def _frozen(values: Any, dtype: type = np.float64) -> NDArray[Any]:
+    array: NDArray[Any] = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array

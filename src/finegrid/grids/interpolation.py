@@ -1,8 +1,8 @@
 """Weights of interpolation between cell centres: nearest, bilinear and bicubic.
 
 All three are separable. A target centre has a fractional index u on each axis of the source (u = j on centre
-j, in between linear in the coordinate, which handles uneven spacing), and takes the source cells around it
-with weights k(u - j):
+j, in between linear in the coordinate, which handles uneven spacing; for curvilinear sources see `locate`), and
+takes the source cells around it with weights k(u - j):
 
     nearest     the source cell that contains the target centre
     bilinear    k(t) = 1 - |t|                                   for |t| <= 1
@@ -25,6 +25,7 @@ from scipy import sparse
 from finegrid.grids import geometry
 from finegrid.grids.geometry import Array
 from finegrid.grids.grid import Grid
+from finegrid.grids.locate import fractional_positions
 
 Index = NDArray[np.intp]
 Kernel = Callable[[Array], Array]
@@ -47,37 +48,48 @@ def cubic_kernel(distance: Array, a: float = KEYS) -> Array:
 
 def interpolation_matrix(source: Grid, target: Grid, kernel: Kernel, reach: int) -> sparse.csr_array:
     """Weights (target.size, source.size) of a separable kernel that reaches `reach` cells to either side."""
-    y, x = _target_positions(source, target)
-    rows, row_weights = _stencil(_fractional_index(y, source.y), source.shape[0], kernel, reach, wraps=False)
-    x = _near_domain(x, source)
-    columns, column_weights = _stencil(
-        _fractional_index(x, source.x, periodic=source.periodic),
-        source.shape[1],
-        kernel,
-        reach,
-        source.periodic,
-    )
-    inside = _within(y, source.y_edges) & (_within(x, source.x_edges) | source.periodic)
-    return _assemble(source, target, (rows, row_weights), (columns, column_weights), inside)
+    row, column, inside = _positions(source, target)
+    rows = _stencil(row, source.shape[0], kernel, reach, wraps=False)
+    columns = _stencil(column, source.shape[1], kernel, reach, wraps=source.periodic)
+    return _assemble(source, target, rows, columns, inside)
 
 
 def nearest_matrix(source: Grid, target: Grid) -> sparse.csr_array:
     """Weights (target.size, source.size): one, for the source cell that contains the target centre."""
+    one = np.ones(1)
+    if source.is_curvilinear:
+        row, column, inside = _positions(source, target)
+        rows = np.clip(np.rint(row), 0, source.shape[0] - 1).astype(np.intp)
+        columns = np.clip(np.rint(column), 0, source.shape[1] - 1).astype(np.intp)
+    else:
+        y, x = _target_positions(source, target)
+        x = _near_domain(x, source)
+        rows, columns = _containing(y, source.y_edges), _containing(x, source.x_edges)
+        inside = _within(y, source.y_edges) & _within(x, source.x_edges)
+    return _assemble(source, target, (rows[..., None], one), (columns[..., None], one), inside)
+
+
+def _positions(source: Grid, target: Grid) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Fractional row and column of the target centres in the source, and which of them lie within it."""
+    if source.is_curvilinear:
+        row, column = fractional_positions(source, target)
+        inside = np.isfinite(row)
+        return np.where(inside, row, 0.0), np.where(inside, column, 0.0), inside
     y, x = _target_positions(source, target)
     x = _near_domain(x, source)
-    rows, columns = _containing(y, source.y_edges), _containing(x, source.x_edges)
-    inside = _within(y, source.y_edges) & _within(x, source.x_edges)
-    one = np.ones(1)
-    return _assemble(source, target, (rows[..., None], one), (columns[..., None], one), inside)
+    inside = _within(y, source.y_edges) & (_within(x, source.x_edges) | source.periodic)
+    return _fractional_index(y, source.y), _fractional_index(x, source.x, periodic=source.periodic), inside
 
 
 def _target_positions(source: Grid, target: Grid) -> tuple[Array, Array]:
     """Target centres in the source's coordinates, broadcastable to the target's shape."""
-    if geometry.same_crs(source.crs, target.crs):
+    if source.aligned(target):
         return target.y[:, None], target.x[None, :]
     latitude, longitude = target.centres
     x, y = geometry.from_lonlat(source.crs, longitude, latitude)
-    return y, x
+    # What a projection cannot show lies outside.
+    far = [edges[0] - 10 * np.ptp(edges) for edges in (source.y_edges, source.x_edges)]
+    return np.where(np.isfinite(y), y, far[0]), np.where(np.isfinite(x), x, far[1])
 
 
 def _near_domain(x: Array, source: Grid) -> Array:

@@ -1,21 +1,15 @@
-"""Linear maps between two grids, one sparse matrix each, applied to fields with gaps.
+"""Linear maps between two grids, one sparse matrix each, applied to fields with gaps (`applying`).
 
-The value of a target cell t is y(t) = sum_s W(t, s) f(s), the rows of W summing to one. Where sources are
-missing the remaining weights are scaled up,
-
-    y(t) = sum_valid P(t, s) f(s) / sum_valid P(t, s),        P = max(W, 0)
-
-with the positive weights only, since what is left of a stencil with negative weights may sum to nearly
-nothing. A target cell whose valid part is below `min_valid`, or nothing, is missing. The block mean (target
-cells are whole blocks of source cells) is done by reshaping, which is the same sum. Sums are in float64
-whatever the fields are.
+The value of a target cell t is y(t) = sum_s W(t, s) f(s), the rows of W summing to one. The block mean (target
+cells are whole blocks of source cells) is done by reshaping, which is the same sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from finegrid.conventions import InputError
-from finegrid.grids.conservative import block_areas, shared_areas
+from finegrid.grids import applying, storage
+from finegrid.grids.conservative import block_areas, extent, shared_areas
 from finegrid.grids.geometry import Array
 from finegrid.grids.grid import Grid, nesting
 from finegrid.grids.interpolation import (
@@ -34,6 +29,7 @@ from finegrid.grids.interpolation import (
     linear_kernel,
     nearest_matrix,
 )
+from finegrid.grids.overlap import Progress
 
 Fields = TypeVar("Fields", xr.Dataset, xr.DataArray)
 
@@ -42,26 +38,52 @@ Fields = TypeVar("Fields", xr.Dataset, xr.DataArray)
 class Operator:
     """A linear map from fields on `source` to fields on `target`.
 
-    Attributes: source: grid of the fields that come in. target: grid of the fields that go out. matrix:
-    weights (target.size, source.size) in float64; rows sum to one, or to zero where nothing is covered.
-    factor: rows and columns of source cells in each target cell, when the target is a block mean of the
-    source. conserving: whether area integrals are kept.
+    Attributes:
+        source: grid of the fields that come in.
+        target: grid of the fields that go out.
+        matrix: weights (target.size, source.size) in float64; rows sum to one, or to zero where nothing is covered.
+        factor: rows and columns of source cells in each target cell, when the target is a block mean of the source.
+        shared: areas in m2 that the cells share (target.size, source.size), whatever the masks, when area integrals
+            are kept; else None.
     """
 
     source: Grid
     target: Grid
-    matrix: sparse.csr_array
+    matrix: sparse.csr_array = field(repr=False)
     factor: tuple[int, int] | None = None
-    conserving: bool = False
+    shared: sparse.csr_array | None = field(default=None, repr=False)
 
     @classmethod
-    def conservative(cls, source: Grid, target: Grid) -> Operator:
-        """Area-weighted mean over what each target cell covers; both grids in one reference system."""
+    def conservative(
+        cls, source: Grid, target: Grid, *, progress: Progress = lambda done, total: None, cache: bool = True
+    ) -> Operator:
+        """Area-weighted mean over what each target cell covers, between any two grids.
+
+        Args:
+            source: grid of the fields that come in; masked cells carry no weight, others by their fraction.
+            target: grid of the fields that go out.
+            progress: called with the target cells done and those in all, where the building takes long.
+            cache: keep weights that take long to build on disk (`storage`).
+
+        Raises:
+            InputError: when the grids do not overlap, or have cells that are no polygons.
+        """
         factor = nesting(source, target)
         if factor is None and nesting(target, source) is not None:
             return cls.conservative(target, source).T
-        areas = shared_areas(source, target) if factor is None else block_areas(source, factor)
-        return cls(source, target, _weights(areas, source, target), factor, conserving=True)
+        if factor is not None:
+            shared = block_areas(source, factor)
+        else:
+            shared = storage.cached(source, target, partial(shared_areas, progress=progress), use=cache)
+        return cls.from_areas(source, target, shared, factor)
+
+    @classmethod
+    def from_areas(
+        cls, source: Grid, target: Grid, shared: sparse.csr_array, factor: tuple[int, int] | None = None
+    ) -> Operator:
+        """The conservative operator of cells that share these areas."""
+        counted = shared if source.fraction is None else sparse.csr_array(shared * source.fraction.ravel()[None, :])
+        return cls(source, target, _weights(counted, source, target), factor, shared)
 
     @classmethod
     def bilinear(cls, source: Grid, target: Grid) -> Operator:
@@ -80,15 +102,49 @@ class Operator:
         """Value of the source cell that contains the target cell's centre."""
         return cls(source, target, _weights(nearest_matrix(source, target), source, target))
 
+    @classmethod
+    def read(cls, path: str | Path, source: Grid | xr.Dataset, target: Grid | xr.Dataset) -> Operator:
+        """The operator of a weight file of ESMF, xesmf or finegrid.
+
+        Args:
+            path: NetCDF file with `S`, `row` and `col`.
+            source: grid of the fields that come in, or fields on it as the file's maker had them: then cells are
+                counted in the order of these fields, not in that of the standard form.
+            target: likewise.
+
+        Raises:
+            InputError: when the file holds no weights, or those of other grids.
+        """
+        matrix, ends = storage.read(path, source, target)
+        return cls(*ends, _weights(matrix, *ends))
+
+    def write(self, path: str | Path) -> Path:
+        """Write the weights as ESMF and xesmf read them."""
+        return storage.write(path, self.source, self.target, self.matrix)
+
+    @property
+    def conserving(self) -> bool:
+        """Whether area integrals are kept."""
+        return self.shared is not None
+
+    @cached_property
+    def coverage(self) -> Array:
+        """Part of each target cell that source cells cover, whatever the masks (ny, nx), 0..1."""
+        if self.shared is None:
+            return np.asarray(self.weights.covered[:, 0] > 0, dtype=np.float64).reshape(self.target.shape)
+        covered = np.asarray(self.shared.sum(axis=1)) / self.target.area.ravel()
+        return np.minimum(covered, 1.0).reshape(self.target.shape)
+
     @cached_property
     def T(self) -> Operator:
         """The way back: every source cell gets the mean of the target cells that drew on it, by shared area.
 
         For a block mean it gives each fine cell the value of its coarse cell.
         """
-        shared = sparse.csr_array(self.matrix * self.target.area.ravel()[:, None])
-        back = _weights(sparse.csr_array(shared.T), self.target, self.source)
-        return Operator(self.target, self.source, back, conserving=self.conserving)
+        if self.shared is not None:
+            return Operator.from_areas(self.target, self.source, sparse.csr_array(self.shared.T))
+        drawn = sparse.csr_array(self.matrix * self.target.area.ravel()[:, None])
+        return Operator(self.target, self.source, _weights(sparse.csr_array(drawn.T), self.target, self.source))
 
     def __call__(self, fields: Fields, *, min_valid: float = 0.0) -> Fields:
         """Fields on the target grid; lazy when they come lazy, float32 when they come as float32.
@@ -99,7 +155,11 @@ class Operator:
         """
         _check_grid(fields, self.source)
         if isinstance(fields, xr.DataArray):
-            coords = {name: coord for name, coord in self.target.coords().items() if "bounds" not in coord.dims}
+            coords = {
+                name: coord
+                for name, coord in self.target.coords().items()
+                if not {"bounds", "vertices"} & set(coord.dims)
+            }
             return self._apply(fields, min_valid).assign_coords(coords)
         mapped = {name: self._apply(field, min_valid) for name, field in _spatial(fields).items()}
         kept = {name: field for name, field in fields.data_vars.items() if not {"y", "x"} & set(field.dims)}
@@ -110,9 +170,10 @@ class Operator:
         lengths = dict(zip(("y", "x"), self.target.shape, strict=True))
         dtype = np.float32 if field.dtype in (np.float16, np.float32) else np.float64
         method = self._block_mean if self.factor and self.conserving else self._multiply
+        placed = [name for name, each in field.coords.items() if {"y", "x"} & set(each.dims) and name not in ("y", "x")]
         result: xr.DataArray = xr.apply_ufunc(
             partial(_in_dtype, method, min_valid, dtype),
-            field.drop_vars([name for name in ("crs", "lat", "lon") if name in field.coords]),
+            field.drop_vars([*placed, *(name for name in ("crs",) if name in field.coords)]),
             input_core_dims=[["y", "x"]],
             output_core_dims=[["y", "x"]],
             exclude_dims={"y", "x"},
@@ -123,44 +184,18 @@ class Operator:
         )
         return result.transpose(*field.dims)
 
-    def _multiply(self, values: NDArray[Any], min_valid: float) -> Array:
-        flat = values.reshape(-1, self.source.size).T
-        missing = np.isnan(flat)
-        result = self.matrix @ np.where(missing, 0.0, flat)
-        covered = np.asarray(self._positive.sum(axis=1))[:, None]
-        if missing.any():
-            gaps = abs(self.matrix) @ missing.astype(np.float64) > 0
-            valid = self._positive @ (~missing).astype(np.float64)
-            partial_mean = _ratio(self._positive @ np.where(missing, 0.0, flat), valid, covered, min_valid)
-            result = np.where(gaps, partial_mean, result)
-        result = np.where(covered > 0, result, np.nan)
-        return result.T.reshape(*values.shape[:-2], *self.target.shape)
-
     @cached_property
-    def _positive(self) -> sparse.csr_array:
-        return sparse.csr_array(self.matrix.maximum(0))
+    def weights(self) -> applying.Weights:
+        """The matrix, ready to be applied to fields with gaps."""
+        return applying.Weights(self.matrix)
+
+    def _multiply(self, values: NDArray[Any], min_valid: float) -> Array:
+        means = self.weights.times(values.reshape(-1, self.source.size), min_valid)
+        return means.reshape(*values.shape[:-2], *self.target.shape)
 
     def _block_mean(self, values: NDArray[Any], min_valid: float) -> Array:
-        area = self.source.area if self.source.mask is None else self.source.area * self.source.mask
-        missing = np.isnan(values)
-        total = self._block_sum(area)
-        valid = self._block_sum(area * ~missing) if missing.any() else total
-        filled = np.where(missing, 0.0, values) if missing.any() else values
-        result = _ratio(self._block_sum(area * filled), valid, total, min_valid)
+        result = applying.block_mean(values, self.source.weights, self.factor or (1, 1), min_valid)
         return result if self.target.mask is None else np.where(self.target.mask, result, np.nan)
-
-    def _block_sum(self, values: Array) -> Array:
-        assembled = (*values.shape[:-2], *_interleaved(self.target.shape, self.factor or (1, 1)))
-        return np.asarray(values.reshape(assembled).sum(axis=(-3, -1)))
-
-
-def _interleaved(shape: tuple[int, int], factor: tuple[int, int]) -> tuple[int, int, int, int]:
-    return shape[0], factor[0], shape[1], factor[1]
-
-
-def _ratio(total: Array, valid: Array, covered: Array, min_valid: float) -> Array:
-    enough = (valid > 0) & (valid >= (min_valid - 1e-9) * covered)
-    return np.where(enough, total / np.where(enough, valid, 1.0), np.nan)
 
 
 def _in_dtype(
@@ -190,15 +225,15 @@ def _spatial(fields: xr.Dataset) -> dict[Any, xr.DataArray]:
 
 def _check_grid(fields: xr.Dataset | xr.DataArray, grid: Grid) -> None:
     got = tuple(fields.sizes.get(axis) for axis in ("y", "x"))
+    places = {"lat": grid.centres[0], "lon": grid.centres[1]} if grid.is_curvilinear else {"y": grid.y, "x": grid.x}
     same = got == grid.shape and all(
-        np.abs(fields[axis].values - expected).max() <= 0.01 * np.ptp(expected) / max(len(expected) - 1, 1)
-        for axis, expected in (("y", grid.y), ("x", grid.x))
-        if axis in fields.coords
+        np.abs(fields[name].values - expected).max() <= 0.01 * np.ptp(expected) / max(max(expected.shape) - 1, 1)
+        for name, expected in places.items()
+        if name in fields.coords
     )
     if not same:
         raise InputError(
             f"got fields of {got[0]} x {got[1]} cells (y, x); expected the operator's source grid, "
-            f"{grid.shape[0]} x {grid.shape[1]} cells "
-            f"over y {grid.y[0]:g}..{grid.y[-1]:g}, x {grid.x[0]:g}..{grid.x[-1]:g}; "
+            f"{grid.shape[0]} x {grid.shape[1]} cells over {extent(grid)}; "
             "build the operator with Grid.of(fields) as its source"
         )
