@@ -13,8 +13,8 @@ from torch import Tensor
 from finegrid.constraints import CONSTRAINTS, Constraint, violation
 from finegrid.conventions import InputError
 
-HARD = ("add", "scaled-add", "multiplicative", "softmax")
-POSITIVE = ("multiplicative", "softmax")
+HARD = ("add", "scaled-add", "multiplicative", "softmax", "bounded")
+POSITIVE = ("multiplicative", "softmax", "bounded")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class BlockMean:
 
     weight: Tensor
     factor: tuple[int, int]
+    disjoint: bool = True
+    whole: bool = True
 
     def blocks(self, fine: Tensor) -> Tensor:
         fy, fx = self.factor
@@ -73,7 +75,7 @@ def cases(draw: st.DrawFn, signed: bool = False) -> Case:
 
 def build(name: str, size: float = 1.0) -> Constraint:
     """The constraint as a caller with fields of this size would build it."""
-    numbers = {"scale": size, "low": 0.0, "high": 3.0 * size}
+    numbers = {"scale": size, "low": 0.0, "high": 3.0 * size, "lowest": 0.0, "highest": float("inf")}
     return CONSTRAINTS[name](**{key: numbers[key] for key in CONSTRAINTS[name].statistics})  # type: ignore[attr-defined]
 
 

@@ -147,6 +147,8 @@ class BlockMean(nn.Module):
 
     share: Tensor
     valid: Tensor
+    disjoint = True
+    whole = True
 
     def __init__(self, area: np.ndarray, factor: tuple[int, int], *, mask: np.ndarray | None = None) -> None:
         super().__init__()

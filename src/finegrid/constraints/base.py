@@ -6,9 +6,11 @@ downscaling). Constraints act in PHYSICAL units, on tensors ``(..., channel, H, 
 w)``, and know the two grids only through an `Aggregation`, so that area weights and missing cells are
 decided in one place.
 
-Float32 is enough because the layers work with differences from the coarse value and then correct what
-rounding left once more: at 300 K the mean is off by less than one unit in the last place of the fine
-values.
+Where no fine cell lies in two coarse cells (`Aggregation.disjoint`: blocks, days, regions) every constraint is a closed
+formula or a search in one variable. Float32 is enough there because the layers work with differences from the coarse
+value and then correct what rounding left once more: at 300 K the mean is off by less than one unit in the last place
+of the fine values. Where coarse cells share fine cells, all constraints are one equation (`balance`), solved in
+float64 unless a network is learning.
 
 Notation in this folder: x coarse value, yt raw fine value, m = mean(yt), y constrained fine value.
 
@@ -24,13 +26,28 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from finegrid.constraints.balance import Problem, balanced
+from finegrid.constraints.sparse import SparseMean
+
+CONSERVED = 1e-5
+"""Largest relative error of a mean that counts as rounding: fields are kept as float32."""
+
 
 class Aggregation(Protocol):
     """The linear map from fine to coarse cells, as tensors: any floating dtype in, the same dtype out.
 
     Fine cells that are not valid hold any value, even NaN, and must not reach a result or a gradient. A
     coarse cell without any valid fine cell gets 0 from `mean` and `max`.
+
+    Attributes:
+        disjoint: no fine cell belongs to two coarse cells, so that `mean` undoes `spread`.
+        whole: every fine cell belongs to some coarse cell.
     """
+
+    @property
+    def disjoint(self) -> bool: ...
+    @property
+    def whole(self) -> bool: ...
 
     def mean(self, fine: Tensor) -> Tensor:
         """Weighted mean over the valid fine cells of each coarse cell, ``(..., H, W) -> (..., h, w)``."""
@@ -86,6 +103,17 @@ def violation(fine: Tensor, coarse: Tensor, operator: Aggregation, *, typical: T
             default the mean of |x| over everything in this call, so that a dry day is measured against the
             usual rain.
     """
+    return relative_error(fine, coarse, operator, typical=typical).amax((-3, -2, -1))
+
+
+def unmet(fine: Tensor, coarse: Tensor, operator: Aggregation, *, typical: Tensor | None = None) -> Tensor:
+    """How many coarse values of each channel are not reproduced to rounding, (channel,): infeasible ones, mostly."""
+    wrong = ~(relative_error(fine, coarse, operator, typical=typical) <= CONSERVED)
+    return wrong.sum([dim for dim in range(-wrong.ndim, 0) if dim != -3])
+
+
+def relative_error(fine: Tensor, coarse: Tensor, operator: Aggregation, *, typical: Tensor | None = None) -> Tensor:
+    """`violation` before its maximum: one value per channel and coarse cell, 0 where nothing is known."""
     fine, coarse = fine.detach().double(), coarse.detach().double()
     filled = operator.mean(torch.ones(fine.shape[-3:], dtype=fine.dtype, device=fine.device)) > 0
     known = torch.isfinite(coarse) & filled
@@ -95,13 +123,18 @@ def violation(fine: Tensor, coarse: Tensor, operator: Aggregation, *, typical: T
         others = [dim for dim in range(-size.ndim, 0) if dim != -3]
         typical = size.sum(others, keepdim=True) / known.sum(others, keepdim=True).clamp(min=1)
     error = torch.where(known, (operator.mean(fine) - target).abs(), 0.0)
-    relative = torch.where(error == 0, 0.0, error / torch.maximum(size, typical.to(size)))
-    return relative.amax((-3, -2, -1))
+    return torch.where(error == 0, 0.0, error / torch.maximum(size, typical.to(size)))
 
 
 def per_channel(value: float | Sequence[float]) -> Tensor:
     """One number, or one per channel, in the shape that broadcasts against ``(..., channel, H, W)``."""
     return torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+
+
+def by_column(value: Tensor, columns: Tensor) -> Tensor:
+    """A number per channel for columns (cells, batch), in which the channel is the last dimension of the batch."""
+    flat = value.reshape(-1).to(columns)
+    return flat.repeat(columns.shape[1] // flat.numel())
 
 
 class HardConstraint(nn.Module, ABC):
@@ -120,11 +153,14 @@ class HardConstraint(nn.Module, ABC):
     def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         fine = fine.to(torch.promote_types(fine.dtype, coarse.dtype))
         known = torch.isfinite(coarse)
-        complete = bool(known.all())
-        target = (coarse if complete else torch.where(known, coarse, 0.0)).to(fine.dtype)
+        every = bool(known.all())
+        target = (coarse if every else torch.where(known, coarse, 0.0)).to(fine.dtype)
+        if isinstance(operator, SparseMean) and not operator.disjoint:
+            return self._balanced(fine, target, known, operator)
         projected = self._conserve(fine, target, operator)
         if not fine.requires_grad:
             projected = self._polish(projected, target, operator)
+        complete = every and operator.whole
         return projected if complete else torch.where(operator.spread(known.to(fine.dtype)) > 0, projected, fine)
 
     def reproject(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
@@ -132,6 +168,25 @@ class HardConstraint(nn.Module, ABC):
 
     def violation(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return violation(fine, coarse, operator)
+
+    def _balanced(self, fine: Tensor, coarse: Tensor, known: Tensor, operator: SparseMean) -> Tensor:
+        """The layer where coarse cells share fine cells."""
+        learning = fine.requires_grad or coarse.requires_grad
+        lead = (*fine.shape[:-2], *coarse.shape[-2:])
+        x, active = operator.columns(coarse.expand(lead)), operator.weight > 0
+        every = bool(known.all())
+        active = active if every else active & operator.columns(known.expand(lead))
+        raw = operator.columns(fine)
+        raw, x = (raw, x) if learning else (raw.double(), x.double())
+        columns = balanced(self._problem(raw, x, operator, active), operator, learning=learning)
+        projected = operator.as_fine(columns, fine).to(fine.dtype)
+        if every:
+            return projected if operator.whole else torch.where(operator.touched, projected, fine)
+        return torch.where(operator.as_fine(operator.spread_of(active.to(x.dtype)) > 0, fine), projected, fine)
+
+    @abstractmethod
+    def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
+        """How fine cells answer to a shift, in columns (fine cells, batch), and what of the coarse cells is reached."""
 
     @abstractmethod
     def _conserve(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:

@@ -13,6 +13,8 @@ Choices where the published form divides by zero or leaves the positive numbers:
 - The factor is at most 1 / floor. A block whose raw mean is below floor * x first gets what it lacks,
   c = floor * x - mean(p), in equal parts: y_i = (p_i + c) * x / (mean(p) + c). A block with no positive raw
   value becomes uniform, and conserves.
+- Where coarse cells share fine cells the factor of a cell is the weighted geometric mean of those of its coarse cells,
+  found by iterative proportional fitting.
 - x = 0 gives exactly 0 with gradient 0. So do slightly negative x (packing noise in files): the block
   becomes uniformly x.
 
@@ -21,12 +23,15 @@ Source: Harder et al., JMLR 24(365), 2023, equation of the multiplicative constr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from finegrid.constraints.balance import Problem, Response
 from finegrid.constraints.base import Aggregation, HardConstraint
+from finegrid.constraints.sparse import SparseMean
 
 
 class _Rectify(torch.autograd.Function):
@@ -76,6 +81,59 @@ class MultiplicativeConstraint(HardConstraint):
 
     def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return rescaled(fine, coarse, operator)
+
+    def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
+        return proportional(_Rectify.apply(fine), coarse, operator, active, self.floor)  # type: ignore[no-untyped-call]
+
+
+def proportional(
+    prior: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor, floor: float | None = None
+) -> Problem:
+    """P exp(s), for a prior p >= 0 in columns (fine cells, batch): iterative proportional fitting (see `balance`).
+
+    Every fine cell that a dry coarse cell touches is dry. A wet coarse cell that has no other one cannot be reached.
+    With a `floor`, cells of coarse cells whose prior is below this part of their value are raised to it.
+    """
+    tiny = torch.finfo(coarse.dtype).tiny
+    dry = active & (coarse <= 1e3 * tiny)
+    free = None
+    if bool(dry.any()):
+        free = (operator.spread_of(dry.to(prior.dtype)) == 0).to(prior.dtype)
+        prior, active = prior * free, active & ~dry
+    if floor is not None:
+        prior = _raised(prior, torch.where(active, floor * coarse, 0.0), operator, free)
+    mean = operator.mean_of(prior).detach()
+    active = active & (mean > 0)
+    start = torch.where(active, coarse.detach(), 1.0).log() - torch.where(active, mean, 1.0).log()
+    return Problem(_Scaled(prior), coarse, start, active)
+
+
+def _raised(prior: Tensor, least: Tensor, operator: SparseMean, free: Tensor | None) -> Tensor:
+    """The prior with cells added to where its mean is below the least: own ones, or neighbours would decide."""
+    free = torch.ones_like(prior) if free is None else free
+    own = free * operator.exclusive.to(free.dtype)
+    if not bool((operator.mean_of(prior * own) < least).any()):
+        return prior
+    alone = operator.mean_of(own) > 0
+    usable = torch.where(operator.spread_of(alone.to(free.dtype)) > 0.999, own, free)
+    room = operator.mean_of(usable)
+    lacking = torch.where(room > 0, (least - operator.mean_of(prior * usable)).clamp(min=0), 0.0)
+    return prior + usable * operator.spread_of(lacking / torch.where(room > 0, room, 1.0))
+
+
+@dataclass(frozen=True)
+class _Scaled(Response):
+    prior: Tensor
+
+    def value(self, shift: Tensor) -> Tensor:
+        return self.prior * torch.exp(shift)
+
+    def slope(self, shift: Tensor, value: Tensor) -> Tensor:
+        return value
+
+    def shortened(self, step: Tensor) -> Tensor:
+        length = step.abs().amax(0).clamp(min=torch.finfo(step.dtype).tiny)
+        return step * torch.log1p(length) / length
 
 
 def rescaled(fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:

@@ -18,19 +18,26 @@ that was inside.
 
 With ``low = 0`` rain keeps its sign and exact zeros, provided that the raw values are not negative.
 
+Where coarse cells share fine cells, y_j = yt_j + s_j r_j for |s_j| <= 1, with s spread from one number per coarse cell.
+
 Source: Harder et al., JMLR 24(365), 2023, equation of the scaled additive constraint layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from finegrid.constraints.base import Aggregation, HardConstraint, per_channel
+from finegrid.constraints.balance import Problem, Response
+from finegrid.constraints.base import Aggregation, HardConstraint, by_column, per_channel
+from finegrid.constraints.sparse import SparseMean
 from finegrid.conventions import InputError
+
+_SIDE = 1e-6
 
 
 class ScaledAddConstraint(HardConstraint):
@@ -69,3 +76,27 @@ class ScaledAddConstraint(HardConstraint):
 
     def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return self._conserve(fine, coarse, operator)
+
+    def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
+        low, high = by_column(self.low, fine), by_column(self.high, fine)
+        response = _Roomy(fine, (high - fine).clamp(min=0), (fine - low).clamp(min=0), (high - low).expand_as(fine))
+        # Off the kink at 0, to the side to which the cell will go.
+        start = _SIDE * torch.sign(coarse - operator.mean_of(fine)).detach()
+        return Problem(response, coarse, start, active)
+
+
+@dataclass(frozen=True)
+class _Roomy(Response):
+    """Up to s = 1 a cell goes through its room, beyond it by equal parts."""
+
+    fine: Tensor
+    up: Tensor
+    down: Tensor
+    rest: Tensor
+
+    def value(self, shift: Tensor) -> Tensor:
+        within = shift.clamp(-1, 1)
+        return self.fine + within * torch.where(shift > 0, self.up, self.down) + (shift - within) * self.rest
+
+    def slope(self, shift: Tensor, value: Tensor) -> Tensor:
+        return torch.where(shift.abs() < 1, torch.where(shift > 0, self.up, self.down), self.rest)

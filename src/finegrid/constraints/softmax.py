@@ -27,8 +27,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from finegrid.constraints.base import Aggregation, HardConstraint, per_channel
-from finegrid.constraints.multiplicative import MultiplicativeConstraint, rescaled
+from finegrid.constraints.balance import Problem
+from finegrid.constraints.base import Aggregation, HardConstraint, by_column, per_channel
+from finegrid.constraints.multiplicative import MultiplicativeConstraint, proportional, rescaled
+from finegrid.constraints.sparse import SparseMean
+
+_FARTHEST = 80.0
 
 
 class SoftmaxConstraint(HardConstraint):
@@ -60,6 +64,12 @@ class SoftmaxConstraint(HardConstraint):
 
     def _polish(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return rescaled(fine, coarse, operator)
+
+    def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
+        exponent = fine / by_column(self.scale, fine)
+        # Around the mean of the cells, and never so far from it that float32 overflows.
+        centre = operator.spread_of(operator.mean_of(exponent.detach()))
+        return proportional(torch.exp((exponent - centre).clamp(-_FARTHEST, _FARTHEST)), coarse, operator, active)
 
 
 def _one_if_void(mean: Tensor) -> Tensor:

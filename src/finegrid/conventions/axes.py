@@ -57,8 +57,8 @@ def with_planes(fields: xr.Dataset) -> xr.Dataset:
         if field.ndim == 3:
             if bool((abs(field - field[0]) > 1e-5).any()):
                 raise InputError(
-                    f"'{name}' changes along '{field.dims[0]}'; expected a grid that stays where it is. Choose one time, "
-                    f"or remap each time by itself with fields.isel({field.dims[0]}=...)"
+                    f"'{name}' changes along '{field.dims[0]}'; expected a grid that stays where it is. Choose one "
+                    f"time, or remap each by itself with fields.isel({field.dims[0]}=...)"
                 )
             fields = fields.drop_vars(name).assign_coords({name: field[0].variable})
         fields = fields.set_coords(name)

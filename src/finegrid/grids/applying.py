@@ -20,8 +20,8 @@ from scipy import sparse
 
 from finegrid.grids.geometry import Array
 
-# Values in work at once: 32 MB as float64, so that long series pass through in pieces.
-_AT_ONCE = 4_000_000
+# Values in work at once: few enough to stay in the processor's cache, where SciPy is two to three times faster.
+_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,10 @@ class Weights:
         """Sum of the positive weights of every target cell, (target cells, 1)."""
         return np.asarray(self.positive.sum(axis=1))[:, None]
 
+    @cached_property
+    def _void(self) -> NDArray[np.bool_]:
+        return self.covered[:, 0] <= 0
+
     def times(self, values: NDArray[Any], min_valid: float) -> Array:
         """Means (times, target cells) of values (times, source cells)."""
         result = np.empty((len(values), self.matrix.shape[0]))
@@ -50,11 +54,13 @@ class Weights:
         return result
 
     def _times(self, values: NDArray[Any], min_valid: float) -> Array:
+        result = np.asarray(self.matrix @ values.T)
+        # Missing values leave their mark on the result, which is mostly smaller.
+        untouched = not np.isnan(result).any()
+        result[self._void] = np.nan
+        if untouched:
+            return result
         missing = np.isnan(values)
-        if not missing.any():
-            result = self.matrix @ values.T
-            result[self.covered[:, 0] <= 0] = np.nan
-            return np.asarray(result)
         filled = np.where(missing, 0.0, values).T
         # The sea is missing at all times alike: then one column of weights will do.
         gaps = missing[:1].T if (missing == missing[0]).all() else missing.T
@@ -63,7 +69,7 @@ class Weights:
         if self.positive is self.matrix:
             return mean
         touched = abs(self.matrix) @ gaps.astype(np.float64) > 0
-        return np.where(touched, mean, np.where(self.covered > 0, self.matrix @ filled, np.nan))
+        return np.where(touched, mean, result)
 
 
 def block_mean(values: NDArray[Any], weights: Array, factor: tuple[int, int], min_valid: float) -> Array:
