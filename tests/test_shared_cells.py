@@ -1,4 +1,4 @@
-"""Constraints where coarse cells share fine cells: exact on every pair of grids, nearest in their sense, differentiable."""
+"""Constraints where coarse cells share fine cells: exact on every pair of grids, nearest, and differentiable."""
 
 from __future__ import annotations
 

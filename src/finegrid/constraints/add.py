@@ -37,8 +37,8 @@ class AddConstraint(HardConstraint):
         inverse = operator.inverse_as(exact)
         if inverse is None or not bool(known.all()):
             return super()._balanced(fine, coarse, known, operator)
-        raw = operator.columns(fine.to(exact.dtype))
-        lacking = operator.columns(exact.expand(*fine.shape[:-2], *coarse.shape[-2:])) - operator.mean_of(raw)
+        raw = operator.fine_columns(fine.to(exact.dtype))
+        lacking = operator.coarse_columns(exact.expand(*fine.shape[:-2], *coarse.shape[-2:])) - operator.mean_of(raw)
         projected = operator.as_fine(raw + operator.spread_of(inverse @ lacking), fine).to(fine.dtype)
         return projected if operator.whole else torch.where(operator.touched, projected, fine)
 

@@ -26,8 +26,7 @@ makes q fall by itself (Bach, Electron. J. Stat. 4, 2010, section 2.2: the third
 Where bounds contradict the coarse values there is no solution: the iteration ends after `_MOST_STEPS`, and the
 violation tells.
 
-The gradient is the implicit derivative of (1): for g the gradient of y and w with M(psi') w = S' psi' g, that of x is
-C w, and raw values see g - A' C w through psi at a fixed shift (' on S and A: transposed).
+The gradient is the implicit derivative of (1) (`implicit`).
 """
 
 from __future__ import annotations
@@ -40,14 +39,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from finegrid.constraints.sparse import Matrix, SparseMean
+from finegrid.constraints.implicit import Implicit, conjugate_gradients
+from finegrid.constraints.sparse import SparseMean
 
 Index = Tensor | tuple[slice, Tensor]
 
 # Relative error of the means at which the iteration ends, and its longest; while a network learns, less will do.
 _EXACT, _LEARNING = 1e-9, 1e-4
 _MOST_STEPS, _FEW_STEPS = 60, 10
-_MOST_PRODUCTS, _MOST_SEARCHED = 60, 40
+_MOST_SEARCHED = 40
 # Part of the residual that a Newton step may leave, that of a search alone, and that of a gradient in single precision.
 _NEWTON, _SEARCHED, _GRADIENT = 1e-3, 0.05, 1e-2
 
@@ -117,7 +117,7 @@ def balanced(problem: Problem, operator: SparseMean, *, learning: bool) -> Tenso
     if not learning:
         return value
     slope = problem.response.slope(shift, value).detach()
-    balance: Tensor = _Implicit.apply(
+    balance: Tensor = Implicit.apply(
         value, problem.coarse, slope, operator, problem.active, _GRADIENT if single else _EXACT
     )  # type: ignore[no-untyped-call]
     return balance
@@ -207,7 +207,7 @@ def _quick(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
 
 def _newton(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
     matrix = operator.stiffness(problem.response.slope(here.shift, here.value))
-    return _conjugate_gradients(matrix, operator.weight.to(here.gap) * here.gap, problem.active, _NEWTON)
+    return conjugate_gradients(matrix, operator.weight.to(here.gap) * here.gap, problem.active, _NEWTON)
 
 
 def _alone(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
@@ -244,66 +244,3 @@ def _brackets(here: _State, lacking: Any) -> tuple[Tensor, Tensor]:
             break
         left, right = torch.where(low, 2 * left, left), torch.where(high, 2 * right, right)
     return left, right
-
-
-def _conjugate_gradients(
-    matrix: Matrix, right: Tensor, active: Tensor, tolerance: float, guess: Tensor | None = None
-) -> Tensor:
-    """The solution of M x = right on the active cells, preconditioned by the diagonal."""
-    diagonal = matrix.diagonal
-    usable = active & (diagonal > 0)
-    inverse = torch.where(usable, 1 / torch.where(usable, diagonal, 1.0), 0.0)
-    right = torch.where(usable, right, 0.0)
-    solution = torch.zeros_like(right) if guess is None else torch.where(usable, guess, 0.0)
-    residual = right if guess is None else right - torch.where(usable, matrix(solution), 0.0)
-    # A column that is done stays as it is, whatever the others still need.
-    goal = tolerance**2 * (right * inverse * right).sum(0)
-    direction = near = inverse * residual
-    size = (residual * near).sum(0)
-    for _ in range(_MOST_PRODUCTS):
-        going = size > goal
-        if not bool(going.any()):
-            break
-        product = torch.where(usable, matrix(direction), 0.0)
-        curvature = (direction * product).sum(0)
-        usual = going & (curvature > 0)
-        rate = torch.where(usual, size / torch.where(usual, curvature, 1.0), 0.0)
-        solution, residual = solution + rate * direction, residual - rate * product
-        near = inverse * residual
-        smaller = (residual * near).sum(0)
-        direction = near + torch.where(size > 0, smaller / torch.where(size > 0, size, 1.0), 0.0) * direction
-        size = smaller
-    return solution
-
-
-class _Implicit(torch.autograd.Function):
-    """The values as they are, with the gradient that balances them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, value: Tensor, coarse: Tensor, slope: Tensor, operator: SparseMean, active: Tensor, tolerance: float
-    ) -> Tensor:
-        ctx.save_for_backward(slope, active)
-        ctx.operator, ctx.tolerance = operator, tolerance
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
-        (slope, active), operator = ctx.saved_tensors, ctx.operator
-        right = operator.spread_back(slope * gradient)
-        guess = _guess(right, slope, operator)
-        solution = _conjugate_gradients(operator.stiffness(slope), right, active, ctx.tolerance, guess)
-        weighed = operator.weight.to(solution) * solution
-        return gradient - operator.mean_back(weighed), weighed, None, None, None, None
-
-
-def _guess(right: Tensor, slope: Tensor, operator: SparseMean) -> Tensor | None:
-    """The solution if the slopes were the same in every coarse cell and its neighbours."""
-    inverse = operator.inverse_as(right)
-    if inverse is None:
-        return None
-    steep = operator.mean_of(slope).sqrt()
-    scale = torch.where(steep > 0, 1 / torch.where(steep > 0, steep, 1.0), 0.0)
-    weight = operator.weight.to(right)
-    lacking = torch.where(weight > 0, scale * right / torch.where(weight > 0, weight, 1.0), 0.0)
-    return scale * (inverse @ lacking)

@@ -173,10 +173,10 @@ class HardConstraint(nn.Module, ABC):
         """The layer where coarse cells share fine cells."""
         learning = fine.requires_grad or coarse.requires_grad
         lead = (*fine.shape[:-2], *coarse.shape[-2:])
-        x, active = operator.columns(coarse.expand(lead)), operator.weight > 0
+        x, active = operator.coarse_columns(coarse.expand(lead)), operator.weight > 0
         every = bool(known.all())
-        active = active if every else active & operator.columns(known.expand(lead))
-        raw = operator.columns(fine)
+        active = active if every else active & operator.coarse_columns(known.expand(lead))
+        raw = operator.fine_columns(fine)
         raw, x = (raw, x) if learning else (raw.double(), x.double())
         columns = balanced(self._problem(raw, x, operator, active), operator, learning=learning)
         projected = operator.as_fine(columns, fine).to(fine.dtype)

@@ -108,7 +108,8 @@ class _Clipping(HardConstraint):
         learning = fine.requires_grad or coarse.requires_grad
         exact = not learning or fine.dtype == torch.float64
         work = (fine, coarse) if learning else (fine.double(), coarse.double())
-        clip = _Clip(*work, *(limit.to(work[0]) for limit in self._limits), operator)
+        lower, upper = (limit.to(work[0]) for limit in self._limits)
+        clip = _Clip(*work, lower, upper, operator)
         with torch.no_grad():
             level = clip.level(_EXACT if exact else _LEARNING)
         return clip(clip.newton(level) if learning else level).to(fine.dtype)
@@ -196,7 +197,7 @@ class _Clip:
 
 
 def _affected(beyond: Tensor, fine: Tensor, operator: Aggregation) -> Tensor:
-    """Fine cells that have to do with coarse cells beyond their bounds: those of the whole field where cells are shared."""
+    """Fine cells that coarse cells beyond their bounds have to do with: the whole field where cells are shared."""
     if operator.disjoint:
         return operator.spread(beyond.to(fine.dtype)) > 0
     return beyond.flatten(-2).any(-1)[..., None, None]
@@ -214,5 +215,5 @@ def _columns(limit: Tensor, fine: Tensor, operator: SparseMean) -> Tensor:
     """A limit per channel, or per cell, for columns (fine cells, batch)."""
     if limit.shape[-2:] == (1, 1):
         return by_column(limit, fine)
-    columns = operator.columns(limit).to(fine)
+    columns = operator.fine_columns(limit).to(fine)
     return columns.repeat(1, fine.shape[1] // columns.shape[1])

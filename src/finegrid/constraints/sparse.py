@@ -16,15 +16,15 @@ columns (cells, batch), on which sparse products are fastest; outside they are (
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+
+from finegrid.constraints.products import Entries, Matrix, Product, Stiffness, scaled_rows
 
 # Coarse cells up to which an inverse is kept, and the entry of it from which cells cannot be told apart.
 _DENSE, _ILL = 1024, 1e6
@@ -58,9 +58,9 @@ class SparseMean(nn.Module):
         shared = sparse.csr_array(shared, dtype=np.float64)
         shared = sparse.csr_array(shared / max(float(shared.data.mean()), 1e-300)) if shared.nnz else shared
         cover, weight = (np.asarray(shared.sum(axis=axis)) for axis in (0, 1))
-        self._mean = _Pair(_scaled_rows(shared, weight))
-        self._spread = _Pair(_scaled_rows(sparse.csr_array(shared.T), cover))
-        self._matrix = _Stiffness(shared, cover)
+        self._mean = Product(scaled_rows(shared, weight))
+        self._spread = Product(scaled_rows(sparse.csr_array(shared.T), cover))
+        self._matrix = Stiffness(shared, cover)
         self.entries = Entries(shared, weight)
         self.disjoint = bool((np.diff(sparse.csr_array(shared.T).indptr) <= 1).all())
         self.whole = bool((cover > 0).all())
@@ -71,23 +71,24 @@ class SparseMean(nn.Module):
 
     def mean(self, fine: Tensor) -> Tensor:
         """Weighted mean over each coarse cell, (..., H, W) -> (..., h, w)."""
-        return self.as_coarse(self.mean_of(self.columns(fine)), fine)
+        return self.as_coarse(self.mean_of(self.fine_columns(fine)), fine)
 
     def max(self, fine: Tensor) -> Tensor:
         """Largest valid value that each coarse cell touches, (..., H, W) -> (..., h, w); 0 where there is none."""
-        return self.as_coarse(self.max_of(self.columns(fine)), fine)
+        return self.as_coarse(self.max_of(self.fine_columns(fine)), fine)
 
     def spread(self, coarse: Tensor) -> Tensor:
         """Every fine cell gets the mean of the coarse cells that it lies in; 0 where there is none."""
-        columns = self._spread(coarse.reshape(-1, self.coarse[0] * self.coarse[1]).mT)
-        return self.as_fine(columns, coarse)
+        return self.as_fine(self._spread(self.coarse_columns(coarse)), coarse)
 
-    def columns(self, fields: Tensor) -> Tensor:
-        """Fields (..., y, x) as (cells, batch); fine cells that no coarse cell touches count as 0."""
-        columns = fields.flatten(-2).flatten(0, -2).mT
-        if columns.shape[0] == self.touched.numel() and not self.whole:
-            columns = torch.where(self.touched.reshape(-1, 1), columns, 0.0)
-        return columns.contiguous()
+    def coarse_columns(self, fields: Tensor) -> Tensor:
+        """Fields (..., y, x) as (cells, batch)."""
+        return fields.reshape(-1, fields.shape[-2] * fields.shape[-1]).mT.contiguous()
+
+    def fine_columns(self, fields: Tensor) -> Tensor:
+        """The same; fine cells that no coarse cell touches may hold anything and count as 0."""
+        columns = self.coarse_columns(fields)
+        return columns if self.whole else torch.where(self.touched.reshape(-1, 1), columns, 0.0)
 
     def as_fine(self, columns: Tensor, like: Tensor) -> Tensor:
         """Columns (fine cells, batch) as a field with the leading dimensions of another."""
@@ -147,172 +148,5 @@ class SparseMean(nn.Module):
             part.move(function)
         self.__dict__.pop("inverse", None)
         self._inverses.clear()
-        super()._apply(function, recurse)
+        super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-class Entries:
-    """The pairs of a coarse and a fine cell that share area, as cells of their own: then none is in two coarse cells.
-
-    Attributes:
-        coarse: the coarse cell of each pair.
-        fine: its fine cell.
-    """
-
-    def __init__(self, shared: sparse.csr_array, weight: np.ndarray) -> None:
-        self.coarse = torch.as_tensor(np.repeat(np.arange(shared.shape[0]), np.diff(shared.indptr)))
-        self.fine = torch.as_tensor(shared.indices.astype(np.int64))
-        part = _scaled_rows(shared, weight)
-        places = (part.data, np.arange(part.nnz), part.indptr)
-        self._mean = _Pair(sparse.csr_array(places, shape=(shared.shape[0], part.nnz)))
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Weighted mean over the pairs of each coarse cell, (pairs, batch) -> (coarse cells, batch)."""
-        return self._mean(values)
-
-    def largest(self, columns: Tensor) -> Tensor:
-        """The largest fine value of each coarse cell; 0 where there is none."""
-        shape = self._mean.shape[0], columns.shape[1]
-        start = torch.full(shape, -torch.inf, dtype=columns.dtype, device=columns.device)
-        index = self.coarse[:, None].expand(-1, columns.shape[1])
-        found = start.scatter_reduce(0, index, columns[self.fine], "amax")
-        return torch.where(torch.isneginf(found), 0.0, found)
-
-    def move(self, function: Callable[[Tensor], Tensor]) -> None:
-        device = function(torch.empty(0)).device
-        self.coarse, self.fine = self.coarse.to(device), self.fine.to(device)
-        self._mean.move(function)
-
-
-class Matrix:
-    """One symmetric sparse matrix per column of the batch, all with the same pattern."""
-
-    def __init__(self, values: Tensor, pattern: _Stiffness) -> None:
-        self._values, self._pattern = values, pattern
-
-    def __call__(self, columns: Tensor) -> Tensor:
-        """The products with columns (coarse cells, batch)."""
-        return self._pattern.row_sums(self._values * columns[self._pattern.other])
-
-    @property
-    def diagonal(self) -> Tensor:
-        """The diagonals (coarse cells, batch)."""
-        return self._values[self._pattern.diagonal]
-
-
-class _Pair:
-    """A sparse matrix and its transpose, in every dtype and on every device that is asked for."""
-
-    def __init__(self, matrix: sparse.csr_array) -> None:
-        self._forward, self._backward = _tensor(matrix), _tensor(sparse.csr_array(matrix.T))
-        self._known: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
-
-    def __call__(self, columns: Tensor) -> Tensor:
-        product: Tensor = _Times.apply(columns, *self._as(columns.dtype))  # type: ignore[no-untyped-call]
-        return product
-
-    def back(self, columns: Tensor) -> Tensor:
-        """The transpose times columns."""
-        return self._as(columns.dtype)[1] @ columns
-
-    @property
-    def shape(self) -> torch.Size:
-        return self._forward.shape
-
-    def move(self, function: Callable[[Tensor], Tensor]) -> None:
-        self._forward, self._backward = _moved(self._forward, function), _moved(self._backward, function)
-        self._known.clear()
-
-    def _as(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        if dtype not in self._known:
-            with _quiet():
-                self._known[dtype] = (self._forward.to(dtype), self._backward.to(dtype))
-        return self._known[dtype]
-
-
-class _Times(torch.autograd.Function):
-    """A sparse product whose gradient is the product with the transpose."""
-
-    @staticmethod
-    def forward(columns: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
-        return matrix @ columns
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.matrix, ctx.transpose = inputs[1], inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        # Once more through the function: gradients have gradients.
-        return _Times.apply(gradient.contiguous(), ctx.transpose, ctx.matrix), None, None  # type: ignore[no-untyped-call]
-
-
-class _Stiffness:
-    """The entries of M(d) as a sparse linear map of d, and their places."""
-
-    def __init__(self, shared: sparse.csr_array, cover: np.ndarray) -> None:
-        cells = shared.shape[0]
-        by_fine = sparse.csr_array(shared.T)
-        one, other, fine, weight = _pairs(by_fine, cover)
-        # The diagonal is there also where a coarse cell is not constrained.
-        keys, place = np.unique(
-            np.concatenate([one * cells + other, np.arange(cells) * (cells + 1)]), return_inverse=True
-        )
-        shape = (len(keys), shared.shape[1])
-        entries = sparse.csr_array((weight, (place[: len(one)], fine)), shape=shape)
-        rows = sparse.csr_array((np.ones(len(keys)), (keys // cells, np.arange(len(keys)))), shape=(cells, len(keys)))
-        self._entries, self._rows = _Pair(entries), _Pair(rows)
-        self.other = torch.as_tensor(keys % cells)
-        self.diagonal = torch.as_tensor(np.searchsorted(keys, np.arange(cells) * (cells + 1)))
-
-    def __call__(self, slope: Tensor) -> Matrix:
-        return Matrix(self._entries(slope), self)
-
-    def row_sums(self, entries: Tensor) -> Tensor:
-        return self._rows(entries)
-
-    def move(self, function: Callable[[Tensor], Tensor]) -> None:
-        self._entries.move(function)
-        self._rows.move(function)
-        device = function(torch.empty(0)).device
-        self.other, self.diagonal = self.other.to(device), self.diagonal.to(device)
-
-
-def _pairs(by_fine: sparse.csr_array, cover: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Every two coarse cells that share a fine cell: the two, the fine cell, and a(i, j) a(k, j) / f(j)."""
-    count = np.diff(by_fine.indptr).astype(np.int64)
-    fine = np.repeat(np.arange(by_fine.shape[0]), count**2)
-    start = np.repeat(by_fine.indptr[:-1].astype(np.int64), count**2)
-    within = np.arange(len(fine)) - np.repeat(np.cumsum(count**2) - count**2, count**2)
-    first, second = start + within // count[fine], start + within % count[fine]
-    weight = by_fine.data[first] * by_fine.data[second] / cover[fine]
-    return by_fine.indices[first].astype(np.int64), by_fine.indices[second].astype(np.int64), fine, weight
-
-
-def _scaled_rows(matrix: sparse.csr_array, total: np.ndarray) -> sparse.csr_array:
-    return sparse.csr_array(matrix * np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)[:, None])
-
-
-def _tensor(matrix: sparse.csr_array) -> Tensor:
-    with _quiet():
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(matrix.indptr.astype(np.int64)),
-            torch.as_tensor(matrix.indices.astype(np.int64)),
-            torch.as_tensor(matrix.data),
-            size=matrix.shape,
-            check_invariants=False,
-        )
-
-
-def _moved(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """A sparse matrix on the device that a module moves to; its dtype stays."""
-    with _quiet():
-        return matrix.to(function(torch.empty(0)).device)
-
-
-class _quiet(warnings.catch_warnings):
-    """Sparse tensors work; that their interface may change is no news to users."""
-
-    def __enter__(self) -> None:  # type: ignore[override]
-        super().__enter__()
-        warnings.filterwarnings("ignore", message=r"Sparse (CSR tensor support|invariant checks)")
