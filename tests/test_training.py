@@ -50,7 +50,7 @@ def samples(count: int = 24, *, seed: int = 0, sign: float = 1.0, noise: float =
     features = torch.randn(count, 3, 2, 2, generator=random)
     fine = sign * (torch.einsum("oc,ncyx->noyx", TRUE_WEIGHTS, features) + TRUE_BIAS)
     fine = fine + noise * torch.randn(fine.shape, generator=random)
-    return Samples(fine, Conditions(features, fine, fine))
+    return Samples(fine, Conditions(features, fine, fine, fine))
 
 
 def settings(**options) -> Settings:
@@ -369,7 +369,7 @@ def test_half_precision_trains_on_the_processor_and_keeps_whole_weights():
 @given(count=st.integers(1, 40), batch=st.integers(1, 12), seed=st.integers(0, 5))
 def test_every_epoch_sees_every_sample_at_most_once_and_whole_batches_only(count, batch, seed):
     numbered = torch.arange(count, dtype=torch.float32).reshape(-1, 1, 1, 1)
-    material = Samples(numbered, Conditions(numbered, numbered, numbered))
+    material = Samples(numbered, Conditions(numbered, numbered, numbered, numbered))
     size = min(batch, count)
     turns = count // size
     for epoch in (0, 3):
@@ -381,7 +381,7 @@ def test_every_epoch_sees_every_sample_at_most_once_and_whole_batches_only(count
 
 def test_epochs_and_seeds_have_orders_of_their_own():
     numbered = torch.arange(100.0).reshape(-1, 1, 1, 1)
-    material = Samples(numbered, Conditions(numbered, numbered, numbered))
+    material = Samples(numbered, Conditions(numbered, numbered, numbered, numbered))
     orders = {
         tuple(batch_at(step, material, batch=100, seed=seed)[0].flatten().tolist())
         for step in (0, 1)

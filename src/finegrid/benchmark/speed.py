@@ -152,7 +152,8 @@ def network_seconds(folder: str, path: str) -> float:
         raise TypeError(f"{folder} is no network")
     plan, head = model._trained
     coarse = model.domain.inputs.read(open_fields(path)).isel(time=slice(_BATCH)).load()
-    given = plan.conditions(coarse, torch.randn(_BATCH, len(model.domain.outputs), *model.domain.grid.shape))
+    guess = torch.randn(_BATCH, len(model.domain.outputs), *model.domain.grid.shape)
+    given = plan.conditions(coarse, model._coarse_values(coarse), guess)
 
     @torch.no_grad()
     def once() -> None:

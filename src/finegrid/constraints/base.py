@@ -70,14 +70,20 @@ class Constraint(Protocol):
         conserves: the projected field reproduces the coarse one to rounding.
         needs_positive: only for units without negative values (kelvin, rain, humidity); refuse winds and
             degC.
-        statistics: names of the per-channel numbers of the training data that the constructor takes as
-            keywords, among ``scale`` (mean of |coarse|), ``low`` and ``high`` (smallest and largest fine
-            value).
+        statistics: names of what the constructor is told about its channels, as keywords: numbers of the training
+            data (``scale``, the mean of |coarse|, ``low`` and ``high``, the extremes of fine), what nature allows
+            (``lowest``, ``highest``), ``variables``, ``standard`` (units), ``turn`` (axes) and ``make``.
+
+    Some have more: ``roles`` (relations between variables: see `relation`), ``derived`` (channels without a coarse
+    value of their own), and ``takes_high`` (`project` takes upper limits of single cells as ``high``).
     """
 
-    conserves: ClassVar[bool]
-    needs_positive: ClassVar[bool]
-    statistics: ClassVar[tuple[str, ...]]
+    @property
+    def conserves(self) -> bool: ...
+    @property
+    def needs_positive(self) -> bool: ...
+    @property
+    def statistics(self) -> tuple[str, ...]: ...
 
     def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         """Makes the raw output of a network admissible; differentiable."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,6 +143,9 @@ class SparseMean(nn.Module):
         whole = torch.zeros(len(self.weight), len(self.weight), dtype=torch.float64, device=used.device)
         whole[used[:, None], used] = solved
         return whole
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SparseMean:
+        return self  # cells do not change, and averages of networks need no cells of their own
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseMean:
         for part in (self._mean, self._spread, self._matrix, self.entries):

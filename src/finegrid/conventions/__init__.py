@@ -3,6 +3,7 @@
 from finegrid.conventions.checks import check_times, check_values
 from finegrid.conventions.errors import InputError
 from finegrid.conventions.harmonise import harmonise
+from finegrid.conventions.limits import natural_limits
 from finegrid.conventions.names import Names
 from finegrid.conventions.restore import restore
 from finegrid.conventions.units import convert_units, step_seconds, unit_conversion
@@ -16,6 +17,7 @@ __all__ = [
     "convert_units",
     "find_variable",
     "harmonise",
+    "natural_limits",
     "restore",
     "step_seconds",
     "unit_conversion",

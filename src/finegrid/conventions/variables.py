@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import xarray as xr
 
@@ -24,6 +26,10 @@ _ALIASES: tuple[tuple[str, ...], ...] = (
     ("eastward_wind", "ua", "u", "U"),
     ("northward_wind", "va", "v", "V"),
     ("wind_speed", "sfcWind", "ws10", "si10", "10si"),
+    ("snowfall_flux", "snowfall_amount", "prsn", "sf", "snowfall", "snow"),
+    ("cloud_area_fraction", "clt", "tcc", "cloud_cover"),
+    ("sea_ice_area_fraction", "siconc", "sic", "ci"),
+    ("toa_incoming_shortwave_flux", "rsdt", "tisr"),
     ("air_pressure_at_mean_sea_level", "air_pressure_at_sea_level", "psl", "msl", "slp", "prmsl", "PRMSL"),
     ("surface_air_pressure", "ps", "sp", "PSFC"),
     ("specific_humidity", "hus", "q", "QVAPOR"),
@@ -35,6 +41,18 @@ _ALIASES: tuple[tuple[str, ...], ...] = (
     ("land_binary_mask", "land_area_fraction", "lsm", "sftlf", "mask", "LANDMASK"),
     ("sea_surface_temperature", "tos", "sst"),
 )  # fmt: skip
+
+
+def standard_name_of(name: str, attributes: Mapping[str, Any]) -> str:
+    """The CF standard name of a variable, from its attributes or its usual name; empty where neither says."""
+    stated = str(attributes.get("standard_name", ""))
+    base = name.partition("@")[0]
+    return stated or next((group[0] for group in _ALIASES if base in group), "")
+
+
+def alike(name: str, other: str) -> bool:
+    """Whether two names usually mean the same variable."""
+    return name == other or any(name in group and other in group for group in _ALIASES)
 
 
 def find_variable(fields: xr.Dataset, wanted: str, *, source: str = "input") -> str:

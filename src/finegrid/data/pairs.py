@@ -10,7 +10,8 @@ import xarray as xr
 
 from finegrid.conventions import InputError, Names, check_values, find_variable, harmonise
 from finegrid.conventions.errors import provenance
-from finegrid.data.inputs import CoarseInputs, block_grid, in_units, on_blocks, turned
+from finegrid.data.inputs import CoarseInputs, check_known, in_units, settled
+from finegrid.data.matching import block_grid, turned
 from finegrid.data.splits import Indices
 from finegrid.grids import Grid, Operator, nesting
 
@@ -20,7 +21,7 @@ class Pair:
     """Aligned fields in standard form.
 
     Attributes:
-        coarse: fields named by `inputs.channels`, (time, h, w).
+        coarse: fields named by `inputs.channels`, (time, h, w), and beside them those on the file's own cells.
         fine: the predicted variables, (time, H, W), in the user's units.
         inputs: how `coarse` was taken from the coarse file.
         grid: fine grid, its mask False where the fine field is always missing.
@@ -44,8 +45,13 @@ class Pair:
 
     @property
     def operator(self) -> Operator:
-        """The area-weighted mean from the fine to the coarse grid."""
-        return Operator.conservative(self.grid, self.inputs.grid)
+        """The area-weighted mean from the fine cells to those whose values are conserved."""
+        return Operator.conservative(self.grid, self.inputs.conserved_grid)
+
+    @property
+    def given(self) -> xr.Dataset:
+        """The coarse values that are conserved, (time, y, x) on the operator's target."""
+        return self.inputs.conserved(self.coarse)
 
     def at(self, indices: Indices) -> Pair:
         """The same pair at some of its times."""
@@ -75,7 +81,7 @@ def pair(
     matched = _matched(low, high, variables, sources)
     low, high = _common_times(low, high[list(matched)], sources)
     inputs = _settled(low, high, matched, tuple(predictors), sources)
-    fields, way = on_blocks(_taken(low, inputs, sources[0]), inputs.grid, sources[0])
+    fields, way = inputs.placed(_taken(low, inputs, sources[0]), sources[0])
     for part, source in ((fields, sources[0]), (high, sources[1])):
         check_values(part, source=source)
     fields, high = fields.load(), high.load()
@@ -153,16 +159,12 @@ def _settled(
     """The inputs of a downscaler for this pair."""
     own = Grid.of(fine)
     grid = block_grid(own, Grid.of(turned(coarse, own)))
+    theirs = settled(coarse, own, grid)
     units = {name: str(fine[name].attrs.get("units", "")) for name in matched}
     found = {name: find_variable(coarse, name, source=sources[0]) for name in predictors}
-    clash = sorted(set(found) & set(matched))
-    if clash:
-        raise InputError(
-            f"'{clash[0]}' is both a variable to predict and a predictor; expected one of the two; leave it out of "
-            "data.predictors: the coarse field of a predicted variable is always used"
-        )
-    units |= {name: str(coarse[theirs].attrs.get("units", "")) for name, theirs in found.items()}
-    return CoarseInputs(dict(matched), predictors, units, grid)
+    check_known(predictors, matched)
+    units |= {name: str(coarse[their].attrs.get("units", "")) for name, their in found.items()}
+    return CoarseInputs(dict(matched), predictors, units, grid, theirs)
 
 
 def _taken(coarse: xr.Dataset, inputs: CoarseInputs, source: str) -> xr.Dataset:

@@ -103,14 +103,8 @@ def _remapped(fields: xr.Dataset, grid: Grid) -> xr.Dataset:
     """Means over the cells where the static field is finer than the grid, interpolated values where it is not."""
     source = Grid.of(fields)
     finer = np.median(source.area) < np.median(grid.area)
-    same_system = source.crs == grid.crs
-    clipped = fields.map(_above_sea)
-    if finer and same_system:
-        mapped = Operator.conservative(source, grid)(clipped)
-    elif finer:
-        mapped = _mean_of_samples(clipped, source, grid)
-    else:
-        mapped = Operator.bilinear(source, grid)(clipped)
+    operator = (Operator.conservative if finer else Operator.bilinear)(source, grid)
+    mapped = operator(fields.map(_above_sea))
     for name, field in mapped.data_vars.items():
         share = float(field.isnull().mean())
         if share > 0.5:
@@ -120,23 +114,6 @@ def _remapped(fields: xr.Dataset, grid: Grid) -> xr.Dataset:
                 "static file of the whole domain"
             )
     return mapped.fillna(0.0)
-
-
-def _mean_of_samples(fields: xr.Dataset, source: Grid, grid: Grid, samples: int = 4) -> xr.Dataset:
-    """Cell means over a grid in another reference system: samples x samples points a cell, interpolated."""
-    dense = _subdivided(grid, samples)
-    values = Operator.bilinear(source, dense)(fields)
-    return Operator.conservative(dense, grid)(values)
-
-
-def _subdivided(grid: Grid, parts: int) -> Grid:
-    def cut(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-        steps = np.arange(parts) / parts
-        inner = (edges[:-1, None] + np.diff(edges)[:, None] * steps).ravel()
-        return np.append(inner, edges[-1])
-
-    y_edges, x_edges = cut(grid.y_edges), cut(grid.x_edges)
-    return Grid((y_edges[1:] + y_edges[:-1]) / 2, (x_edges[1:] + x_edges[:-1]) / 2, y_edges, x_edges, grid.crs)
 
 
 def _is_elevation(field: xr.DataArray) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,14 +21,15 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_dataset, to_tensor
 from finegrid.conventions import InputError, check_values, restore
 from finegrid.conventions.errors import provenance
 from finegrid.data.pairs import Pair, pair
-from finegrid.data.predictors import seconds_since_start
-from finegrid.data.splits import Indices, check_training_times, holdout
+from finegrid.data.splits import Indices, check_training_times
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
+from finegrid.downscalers.fitting import Fitting, teachable, time_blocks
 from finegrid.downscalers.store import digest, save
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
@@ -83,9 +84,9 @@ class Downscaler(ABC):
             InputError: when the two do not fit together; says how to mend it.
         """
         self.__dict__ = vars(type(self)(**self.options))  # what it learnt before is of another pair
-        matched = _teachable(pair(coarse, fine, variables=self.variables, predictors=self.predictors))
+        matched = teachable(pair(coarse, fine, variables=self.variables, predictors=self.predictors))
         check_training_times(np.arange(len(matched.coarse.time)), matched.coarse.time)
-        fit_block, validate_block = _blocks(matched.coarse.time, validate if self.validates else 0.0)
+        fit_block, validate_block = time_blocks(matched.coarse.time, validate if self.validates else 0.0)
         self._settle(matched.at(fit_block))
         self._learn(
             matched,
@@ -216,8 +217,8 @@ class Downscaler(ABC):
 
     def _known(self, fine: Tensor, coarse: xr.Dataset) -> Tensor:
         """The fields without the fine cells of missing coarse cells, of which nobody knows anything."""
-        known = torch.isfinite(self._coarse_values(coarse))
-        return fine if known.all() else torch.where(self.conservation.operator.spread(known), fine, torch.nan)
+        known = torch.isfinite(to_tensor(coarse, self.domain.outputs))
+        return fine if known.all() else torch.where(repeated(known, self.domain.factor), fine, torch.nan)
 
     @property
     def _reach(self) -> int:
@@ -230,7 +231,8 @@ class Downscaler(ABC):
         self._conservation = Conservation.of(self.constraint, matched, self._domain)
 
     def _coarse_values(self, coarse: xr.Dataset) -> Tensor:
-        return to_tensor(coarse, self.domain.outputs)
+        """The values that are conserved, on their own cells."""
+        return to_tensor(coarse, self.domain.inputs.conserved_names)
 
     def _bare_layout(self) -> Layout:
         """The channels and grids of the domain, without features."""
@@ -252,46 +254,3 @@ class Downscaler(ABC):
             stop = min(start + size, len(time))
             first, last = max(0, start - self._reach), min(len(time), stop + self._reach)
             yield slice(first, last), slice(start - first, stop - first)
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """The circumstances of a fit."""
-
-    static: xr.Dataset | Sequence[xr.Dataset] | None = None
-    folder: Path | None = None
-    resume: bool = False
-    progress: bool = False
-
-
-def _teachable(matched: Pair) -> Pair:
-    """The pair without the truth of missing coarse cells, from which nothing about the others can be learnt."""
-    (fy, fx), kept = matched.factor, {}
-    for name in matched.variables:
-        known = np.isfinite(matched.coarse[name].values)
-        if not known.all():
-            kept[name] = matched.fine[name].where(known.repeat(fy, axis=1).repeat(fx, axis=2))
-    return replace(matched, fine=matched.fine.assign(kept)) if kept else matched
-
-
-def _blocks(time: xr.DataArray, validate: float | xr.DataArray) -> tuple[Indices, Indices]:
-    if isinstance(validate, xr.DataArray):
-        chosen = np.isin(time.values, validate.values)
-        if len(validate) and not chosen.any():
-            raise InputError(
-                f"none of the {len(validate)} validation times ({str(validate.values[0])[:16]}, ...) is among the "
-                f"{len(time)} times of the data; expected some of them; give other times, or a fraction such as 0.1"
-            )
-        fit_block, validate_block = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-        check_training_times(fit_block, time)
-        return fit_block, validate_block
-    if not 0 <= validate < 1:
-        raise InputError(f"got validate={validate}; expected a part of the times from 0 to below 1, such as 0.1")
-    return holdout(len(time), validate, gap=_gap(time))
-
-
-def _gap(time: xr.DataArray) -> int:
-    """Time steps to leave out before the validation block: three days, within which weather remembers."""
-    seconds = seconds_since_start(time)
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-    return 1 if step <= 0 else int(np.clip(np.ceil(3 * 86400 / step), 1, max(1, len(seconds) // 20)))

@@ -1,10 +1,4 @@
-"""A constraint together with the grids, the training statistics and the zero of the units that it needs.
-
-Constraints for quantities without negative values (multiplicative, softmax) act on temperatures in kelvin also where
-the file has
-degrees Celsius: the field is shifted there and back, and what rounding leaves of the violation is removed in the
-file's own units.
-"""
+"""A constraint with the cells and the facts that it needs: what is done to every fine field before it leaves."""
 
 from __future__ import annotations
 
@@ -12,19 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from finegrid.bridge import BlockMean
-from finegrid.constraints import CONSTRAINTS, AddConstraint, Constraint, violation
-from finegrid.conventions import InputError, unit_conversion
-from finegrid.conventions.components import build
+from finegrid.constraints import CONSTRAINTS, Constraint, SparseMean, violation
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.domain import Domain
-
-# Part of the usual size of a variable by which packed integers miss zero.
-_PACKING = 1e-4
+from finegrid.downscalers.facts import Facts, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,58 +22,45 @@ class Conservation:
 
     Attributes:
         table: the constraint as the user named it.
-        statistics: numbers of the training data, per output: scale (mean of |coarse|), low and high (extremes of fine).
-        offsets: what is added to each output so that zero means nothing; not zero for degrees Celsius.
+        facts: what constraints want to know of the variables.
         constraint: the constraint.
-        operator: the area-weighted mean over blocks.
+        operator: the area-weighted mean over the cells whose values are conserved.
     """
 
-    table: str | Mapping[str, Any]
-    statistics: Mapping[str, list[float]]
-    offsets: tuple[float, ...]
+    table: Table
+    facts: Facts
     constraint: Constraint
-    operator: BlockMean
+    operator: BlockMean | SparseMean
 
     @classmethod
-    def of(cls, table: str | Mapping[str, Any], matched: Pair, domain: Domain) -> Self:
+    def of(cls, table: Table, matched: Pair, domain: Domain) -> Self:
         """The constraint for a training pair.
 
         Raises:
-            InputError: when it needs values that are not negative and the pair has some.
+            InputError: when it does not fit the variables or their values.
         """
-        offsets = tuple(_kelvin_offset(domain.inputs.units[name]) for name in domain.outputs)
-        return cls._built(table, _statistics(matched, domain), offsets, domain)
+        return cls.built(table, Facts.of(matched, domain))
 
     @classmethod
-    def _built(
-        cls,
-        table: str | Mapping[str, Any],
-        statistics: Mapping[str, list[float]],
-        offsets: tuple[float, ...],
-        domain: Domain,
-    ) -> Self:
-        name = table if isinstance(table, str) else str(table.get("name"))
-        positive = getattr(CONSTRAINTS.get(name), "needs_positive", False)
-        if positive:
-            _check_positive(name, domain, _lowest(statistics, offsets))
-            shifted = {
-                "scale": [
-                    s if not offset else s + offset for s, offset in zip(statistics["scale"], offsets, strict=True)
-                ]
-            }
-        else:
-            offsets, shifted = tuple(0.0 for _ in offsets), {}
-        needed = getattr(CONSTRAINTS.get(name), "statistics", ())
-        known = {key: {**statistics, **shifted}[key] for key in needed}
-        return cls(table, statistics, offsets, build(table, CONSTRAINTS, "constraint", **known), _mean(domain))
+    def built(cls, table: Table, facts: Facts) -> Self:
+        """The constraint of a table."""
+        word = table if isinstance(table, str) else table.get("name")
+        # A relation is for its own variables; the others of the model are conserved beside it.
+        alone = not getattr(CONSTRAINTS.get(str(word)), "roles", ())
+        whole: Table = table if alone else {"name": "composed", "parts": [table]}
+        return cls(table, facts, facts.made(whole), _mean(facts.domain))
 
-    def project(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Fine fields (..., output, H, W) that obey the constraint, for coarse values (..., output, h, w)."""
-        if not any(self.offsets):
+    def project(self, fine: Tensor, coarse: Tensor, high: Tensor | None = None) -> Tensor:
+        """Fine fields (..., output, H, W) that obey the constraint.
+
+        Args:
+            fine: raw fields.
+            coarse: values (..., output, h, w) on the conserved cells.
+            high: upper limits of single cells (..., output, H, W), where the constraint wants some.
+        """
+        if high is None or not getattr(self.constraint, "takes_high", False):
             return self.constraint.project(fine, coarse, self.operator)
-        zero = torch.tensor(self.offsets, dtype=fine.dtype, device=fine.device).reshape(-1, 1, 1)
-        shifted = self.constraint.project(fine + zero, coarse + zero, self.operator) - zero
-        return AddConstraint().reproject(shifted, coarse, self.operator)
+        return self.constraint.project(fine, coarse, self.operator, high=high)  # type: ignore[call-arg]
 
     def penalty(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """What a soft constraint adds to the loss, per sample."""
@@ -101,9 +77,19 @@ class Conservation:
         """Whether fine fields reproduce the coarse ones to rounding."""
         return self.constraint.conserves
 
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Variables that follow from others, and have no coarse value of their own to reproduce."""
+        return tuple(self.facts.domain.outputs[index] for index in getattr(self.constraint, "derived", ()))
+
+    @property
+    def sunlit(self) -> tuple[int, ...]:
+        """Channels that the sun limits."""
+        return tuple(getattr(self.constraint, "sunlit", ()))
+
     def violation(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Largest relative error of conservation of each sample."""
-        typical = torch.tensor(self.statistics["scale"], dtype=torch.float64).reshape(-1, 1, 1)
+        typical = torch.tensor(self.facts.numbers["scale"], dtype=torch.float64).reshape(-1, 1, 1)
         return violation(fine, coarse, self.operator, typical=typical)
 
     def to(self, device: torch.device | str) -> Conservation:
@@ -116,50 +102,27 @@ class Conservation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         table = self.table if isinstance(self.table, str) else dict(self.table)
-        return {"table": table, "statistics": dict(self.statistics), "offsets": list(self.offsets)}
+        return {"table": table, "statistics": dict(self.facts.numbers), "learned": self._learned()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], domain: Domain) -> Self:
         """The constraint that `to_dict` described."""
-        return cls._built(values["table"], values["statistics"], tuple(values["offsets"]), domain)
+        found = cls.built(values["table"], Facts(domain, values["statistics"]))
+        for name, buffer in found._strengths().items():
+            buffer.copy_(torch.tensor(values.get("learned", {}).get(name, buffer.tolist())).reshape(buffer.shape))
+        return found
+
+    def _learned(self) -> dict[str, Any]:
+        return {name: buffer.flatten().tolist() for name, buffer in self._strengths().items()}
+
+    def _strengths(self) -> dict[str, Tensor]:
+        """What relaxed constraints learn."""
+        if not isinstance(self.constraint, torch.nn.Module):
+            return {}
+        return {name: each for name, each in self.constraint.named_buffers() if name.endswith("strength")}
 
 
-def _mean(domain: Domain) -> BlockMean:
-    return BlockMean(domain.grid.area, domain.factor, mask=domain.grid.mask)
-
-
-def _statistics(matched: Pair, domain: Domain) -> dict[str, list[float]]:
-    fine = [matched.fine[name].values for name in domain.outputs]
-    coarse = [matched.coarse[name].values for name in domain.outputs]
-    low, high = [float(np.nanmin(each)) for each in fine], [float(np.nanmax(each)) for each in fine]
-    return {
-        "scale": [float(np.nanmean(np.abs(each), dtype=np.float64)) or 1.0 for each in coarse],
-        "low": low,
-        "high": [top if top > bottom else bottom + 1.0 for bottom, top in zip(low, high, strict=True)],
-    }
-
-
-def _kelvin_offset(units: str) -> float:
-    """273.15 for degrees Celsius, 0 for everything else."""
-    try:
-        scale, offset = unit_conversion(units, "K")
-    except InputError:
-        return 0.0
-    return offset if scale == 1.0 else 0.0
-
-
-def _lowest(statistics: Mapping[str, list[float]], offsets: tuple[float, ...]) -> list[float]:
-    """Smallest values above the zero of the units; what packing leaves just below zero counts as zero."""
-    found = zip(statistics["low"], statistics["scale"], offsets, strict=True)
-    return [0.0 if -_PACKING * scale <= low + offset < 0 else low + offset for low, scale, offset in found]
-
-
-def _check_positive(name: str, domain: Domain, lowest: list[float]) -> None:
-    for variable, low in zip(domain.outputs, lowest, strict=True):
-        if low < 0:
-            raise InputError(
-                f"the constraint '{name}' is for quantities without negative values, and '{variable}' goes down to "
-                f"{low:g} {domain.inputs.units[variable]}; expected rain, humidity, radiation or a temperature; "
-                "choose the "
-                "constraint add or scaled-add"
-            )
+def _mean(domain: Domain) -> BlockMean | SparseMean:
+    if domain.inputs.own is None:
+        return BlockMean(domain.grid.area, domain.factor, mask=domain.grid.mask)
+    return SparseMean(domain.binding_areas, domain.grid.shape, domain.inputs.own.shape)

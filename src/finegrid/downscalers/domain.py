@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
+from scipy import sparse
 
 from finegrid.conventions import Names
 from finegrid.conventions.names import attributes, plain
 from finegrid.data.inputs import CoarseInputs
+from finegrid.data.matching import COVERED
 from finegrid.data.pairs import Pair
-from finegrid.grids import Grid
+from finegrid.grids import Grid, Operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,7 @@ class Domain:
         names: the fine file's own words.
         attributes: the fine file's attributes of each variable.
         title: the fine file's title, for the output's.
-        remapped: whether coarse fields are remapped to the blocks before anything else.
+        remapped: whether the fields that networks and regressions see are remapped from the file's own cells to blocks.
         period: first and last training time.
         times: number of training times.
     """
@@ -65,6 +70,26 @@ class Domain:
         """Names of the predicted variables."""
         return tuple(self.inputs.variables)
 
+    @cached_property
+    def operator(self) -> Operator:
+        """The area-weighted mean from valid fine cells to the cells whose values are conserved."""
+        return Operator.conservative(self.grid, self.inputs.conserved_grid)
+
+    @property
+    def binding(self) -> NDArray[np.bool_]:
+        """Coarse cells whose values bind (h, w): within the fine domain, and with a valid fine cell."""
+        filled = np.asarray(self.operator.weights.covered[:, 0] > 0).reshape(self.operator.target.shape)
+        return filled & (self.operator.coverage >= COVERED)
+
+    @property
+    def binding_areas(self) -> sparse.csr_array:
+        """Areas that binding coarse cells share with valid fine cells."""
+        shared, _ = self.operator.areas
+        valid = np.ones(self.grid.size) if self.grid.mask is None else self.grid.mask.ravel()
+        kept = sparse.csr_array(shared * valid[None, :] * self.binding.ravel()[:, None])
+        kept.eliminate_zeros()
+        return kept
+
     def described(self, fine: xr.Dataset) -> xr.Dataset:
         """A prediction with the attributes that the fine file's variables have."""
         for name in self.outputs:
@@ -82,6 +107,7 @@ class Domain:
             "fine cells": f"{rows} x {columns}",
             "factor": " x ".join(map(str, self.factor)),
             "remapped": self.remapped,
+            "conserved cells": f"{int(self.binding.sum())} of {self.inputs.conserved_grid.size}",
             "training period": " to ".join(self.period),
             "training times": self.times,
         }

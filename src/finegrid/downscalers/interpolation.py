@@ -15,7 +15,8 @@ from torch import Tensor
 from finegrid.bridge import to_tensor
 from finegrid.data.pairs import Pair
 from finegrid.data.splits import Indices
-from finegrid.downscalers.base import Downscaler, Fitting
+from finegrid.downscalers.base import Downscaler
+from finegrid.downscalers.fitting import Fitting
 from finegrid.grids import OPERATORS, Operator
 
 

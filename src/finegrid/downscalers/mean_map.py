@@ -16,7 +16,8 @@ from torch import Tensor
 from finegrid.bridge import to_tensor
 from finegrid.data.pairs import Pair
 from finegrid.data.splits import Indices
-from finegrid.downscalers.base import Downscaler, Fitting, State
+from finegrid.downscalers.base import Downscaler, State
+from finegrid.downscalers.fitting import Fitting
 from finegrid.grids import Operator
 
 

@@ -28,9 +28,10 @@ from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, useful_cycles
 from finegrid.data.splits import Indices, folds
 from finegrid.data.transforms import fit_transform
-from finegrid.downscalers.base import Downscaler, Fitting, State
+from finegrid.downscalers.base import Downscaler, State
 from finegrid.downscalers.baselines import BASELINES
 from finegrid.downscalers.conservation import Conservation
+from finegrid.downscalers.fitting import Fitting
 from finegrid.downscalers.plan import Plan, Table, part
 from finegrid.heads import PointHead
 from finegrid.training import Samples, Settings, chosen_device, train
@@ -87,7 +88,7 @@ class NeuralDownscaler(Downscaler):
         self._head = head.placed(device)
         outcome = train(
             self._head,
-            self._plan.samples(training, reference),
+            self._plan.samples(training, self._coarse_values(training.coarse), reference),
             self.settings,
             validation=self._judges(self._plan, validation),
             folder=how.folder,
@@ -113,7 +114,7 @@ class NeuralDownscaler(Downscaler):
         self.conservation.to(device)
         head.placed(device)
         generator = torch.Generator(device=device).manual_seed(seed)
-        given = plan.conditions(coarse, self._reference(coarse)).to(device)
+        given = plan.conditions(coarse, self._coarse_values(coarse), self._reference(coarse)).to(device)
         starts = range(0, len(given), _BATCH)
         with torch.no_grad():
             parts = [head.sample(given.at(slice(s, s + _BATCH)), members, generator).cpu() for s in starts]
@@ -144,10 +145,7 @@ class NeuralDownscaler(Downscaler):
 
     def _additive(self) -> Conservation:
         own = self.conservation
-        table = "add" if own.conserves else "none"
-        return Conservation.from_dict(
-            {**own.to_dict(), "table": table, "offsets": [0.0] * len(own.offsets)}, self.domain
-        )
+        return Conservation.built("add" if own.conserves else "none", own.facts)
 
     def _first_guesses(self, mean: Downscaler | None, training: Pair) -> Tensor:
         """First guesses on the training times, by copies that did not learn from them.
@@ -182,7 +180,8 @@ class NeuralDownscaler(Downscaler):
     def _judges(self, plan: Plan, validation: Pair) -> Samples | None:
         if not len(validation.coarse.time):
             return None
-        return plan.samples(validation, self._reference(validation.coarse))
+        values = self._coarse_values(validation.coarse)
+        return plan.samples(validation, values, self._reference(validation.coarse))
 
     def _fingerprint(self, training: Pair, reference: Tensor) -> str:
         """Identifies data and options to a checkpoint."""

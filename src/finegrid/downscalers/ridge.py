@@ -31,7 +31,8 @@ from finegrid.data.pairs import Pair
 from finegrid.data.predictors import useful_cycles
 from finegrid.data.splits import Indices, folds
 from finegrid.data.transforms import Standardise, fit_transform
-from finegrid.downscalers.base import Downscaler, Fitting, State
+from finegrid.downscalers.base import Downscaler, State
+from finegrid.downscalers.fitting import Fitting
 
 _PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _FOLDS = 6
@@ -85,7 +86,7 @@ class Ridge(Downscaler):
             predictors = self._matrix(window, features, cells).float()
             parts.append((predictors @ weights[cells]).permute(1, 2, 0))
         departures = shuffle(torch.cat(parts, dim=-1).reshape(len(features), -1, *shape), factor)
-        values = torch.nan_to_num(self._coarse_values(coarse), nan=0.0)
+        values = torch.nan_to_num(to_tensor(coarse, self.domain.outputs), nan=0.0)
         return departures + repeated(values, factor)
 
     def _planned(self, matched: Pair) -> Layout:
@@ -97,7 +98,7 @@ class Ridge(Downscaler):
     def _departures(self, matched: Pair) -> Tensor:
         """What fine cells have beyond their coarse cell (time, output * fy * fx, h, w), NaN where one is missing."""
         fine = to_tensor(matched.fine, self.domain.outputs)
-        departure = fine - repeated(self._coarse_values(matched.coarse), self.domain.factor)
+        departure = fine - repeated(to_tensor(matched.coarse, self.domain.outputs), self.domain.factor)
         return unshuffle(departure, self.domain.factor)
 
     def _surroundings(self, features: Tensor, half_width: int) -> Tensor:

@@ -21,11 +21,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.coastlines import within
+from finegrid.evaluation.planes import Plane
 from finegrid.evaluation.scores import View
 from finegrid.evaluation.viewing import TRUTH
 from finegrid.evaluation.wording import labelled
 from finegrid.grids import Grid
-from finegrid.grids.geometry import from_lonlat
 
 # Colour scales leave out this part of the values at either end, so that one cell does not bleach the map.
 _SHOWN = (0.5, 99.5)
@@ -51,7 +51,7 @@ def maps(view: View, method: str) -> Figure:
     fields = _field_panels(view, method)
     below = _error_panels(view, method)
     columns = max(len(fields), len(below))
-    ratio = _height_over_width(view.grid)
+    ratio = Plane(view.grid).height_over_width
     height = 2 * (_PANEL_WIDTH * ratio + 1.15)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08)
     figure = Figure(figsize=(_PANEL_WIDTH * columns, float(np.clip(height, 5, 16))), layout=layout)
@@ -101,13 +101,15 @@ def _norm(panel: Panel, panels: list[Panel]) -> Normalize:
 
 
 def _draw(axes: Axes, panel: Panel, domain: Grid, norm: Normalize, *, first: bool) -> None:
-    grid = panel.grid
+    plane = Plane(domain)
+    mesh = plane.own_mesh if panel.grid is domain else plane.mesh(panel.grid)
     axes.set_facecolor(GREY)
-    axes.pcolormesh(grid.x_edges, grid.y_edges, panel.values, cmap=panel.scale, norm=norm, rasterized=True)
-    axes.add_collection(_coastlines(domain), autolim=False)
-    axes.set_xlim(domain.x_edges[0], domain.x_edges[-1])
-    axes.set_ylim(domain.y_edges[0], domain.y_edges[-1])
-    axes.set_aspect(_stretch(domain))
+    axes.pcolormesh(*mesh, panel.values, cmap=panel.scale, norm=norm, rasterized=True)
+    axes.add_collection(coastlines(plane), autolim=False)
+    west, east, south, north = plane.limits
+    axes.set_xlim(west, east)
+    axes.set_ylim(south, north)
+    axes.set_aspect(plane.stretch)
     axes.set_title(panel.title, fontsize=12)
     axes.tick_params(labelsize=9, labelleft=first)
     for axis in (axes.xaxis, axes.yaxis):
@@ -120,7 +122,7 @@ def _label(axes: Axes, grid: Grid, *, first: bool) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "E", "W")))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _degrees(value, "N", "S")))
         return
-    if grid.in_degrees:
+    if grid.in_degrees or grid.is_curvilinear:
         axes.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
         _graticule(axes, grid)
         return
@@ -134,7 +136,9 @@ def _graticule(axes: Axes, grid: Grid) -> None:
     """Meridians and parallels over a grid whose own coordinates mean nothing to a reader."""
     for values, sides in zip(grid.centres, (("N", "S"), ("E", "W")), strict=True):
         levels = MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(values.min(), values.max())
-        lines = axes.contour(grid.x, grid.y, values, levels, colors=_GRATICULE, linewidths=0.6, linestyles="solid")
+        lines = axes.contour(
+            *Plane(grid).centres, values, levels, colors=_GRATICULE, linewidths=0.6, linestyles="solid"
+        )
         names = {level: _degrees(level, *sides) for level in levels}
         for label in axes.clabel(lines, fmt=names, fontsize=8, inline=False):
             label.set_color("black")
@@ -146,19 +150,6 @@ def _degrees(value: float, positive: str, negative: str) -> str:
         value = (value + 180) % 360 - 180
     side = "" if value == 0 else positive if value > 0 else negative
     return f"{abs(value):g}°{side}"
-
-
-def _stretch(grid: Grid) -> float:
-    # A degree of longitude is shorter than one of latitude by the cosine of latitude.
-    if not grid.in_degrees:
-        return 1.0
-    middle = float(np.deg2rad((grid.y_edges[0] + grid.y_edges[-1]) / 2))
-    return float(1 / max(np.cos(middle), 0.2))
-
-
-def _height_over_width(grid: Grid) -> float:
-    height, width = np.ptp(grid.y_edges), np.ptp(grid.x_edges)
-    return float(np.clip(height * _stretch(grid) / width, 0.3, 1.6))
 
 
 def _colour_bar(figure: Figure, shared: list[Axes], panel: Panel, panels: list[Panel], units: str) -> None:
@@ -179,14 +170,14 @@ def _colour_bar(figure: Figure, shared: list[Axes], panel: Panel, panels: list[P
     bar.update_ticks()
 
 
-def _coastlines(grid: Grid) -> LineCollection:
-    longitude, latitude = grid.corners[..., 0], grid.corners[..., 1]
+def coastlines(plane: Plane) -> LineCollection:
+    """Coastlines of a map, white around, for any colours below."""
+    longitude, latitude = plane.domain.corners[..., 0], plane.domain.corners[..., 1]
     west, east = float(longitude.min()), float(longitude.max())
     # Half a cell more, so that lines run up to the edge of the map.
     margin = 0.5
     south, north = max(-90.0, float(latitude.min()) - margin), min(90.0, float(latitude.max()) + margin)
-    inside = within(west - margin, east + margin, south, north)
-    lines = [np.stack(from_lonlat(grid.crs, line[:, 0], line[:, 1]), axis=-1) for line in inside]
+    lines = [plane.points(line) for line in within(west - margin, east + margin, south, north)]
     known = [line[np.isfinite(line).all(axis=1)] for line in lines]
     thin = 0.5 if east - west > _WIDE else 1.0
     outline = LineCollection([line for line in known if len(line) > 1], colors="black")

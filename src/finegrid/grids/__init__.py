@@ -1,5 +1,6 @@
 """Where values lie: grids, and linear maps between two of them."""
 
+from finegrid.grids import cells
 from finegrid.grids.grid import Grid, nesting
 from finegrid.grids.operator import Operator
 
@@ -10,4 +11,4 @@ OPERATORS = {
     "nearest": Operator.nearest,
 }
 
-__all__ = ["OPERATORS", "Grid", "Operator", "nesting"]
+__all__ = ["OPERATORS", "Grid", "Operator", "cells", "nesting"]

@@ -34,9 +34,10 @@ def shared_areas(source: Grid, target: Grid, *, progress: Progress = lambda done
     shared = _products(source, target) if source.aligned(target) else overlaps(source, target, progress=progress)
     if shared.nnz:
         return shared
+    here, there = extents(source, target)
     raise InputError(
-        f"got a source grid over {extent(source)} and a target grid over {extent(target)}; expected grids that "
-        "overlap; crop or choose the target so that it lies within the source"
+        f"got a source grid over {here} and a target grid over {there}; expected grids that overlap; "
+        "crop or choose the target so that it lies within the source"
     )
 
 
@@ -75,10 +76,16 @@ def _turns(grid: Grid) -> tuple[float, ...]:
     return (-360.0, 0.0, 360.0) if grid.in_degrees else (0.0,)
 
 
-def extent(grid: Grid) -> str:
-    """Where a grid lies, in words: its own coordinates, or latitudes and longitudes of a curvilinear one."""
-    if grid.is_curvilinear:
-        (north, east), unit = grid.centres, "degrees, by its centres"
-    else:
-        north, east, unit = grid.y_edges, grid.x_edges, "degrees" if grid.in_degrees else "m"
-    return f"y {north.min():g}..{north.max():g}, x {east.min():g}..{east.max():g} {unit}"
+def extents(one: Grid, other: Grid) -> tuple[str, str]:
+    """Where two grids lie, in words: in the coordinates that they share, or in latitudes and longitudes."""
+    shared = one.aligned(other)
+    return extent(one, geographic=not shared), extent(other, geographic=not shared)
+
+
+def extent(grid: Grid, *, geographic: bool = False) -> str:
+    """Where a grid lies, in words: in its own coordinates unless these are asked not to be."""
+    geographic = (geographic or grid.is_curvilinear) and not grid.is_latlon
+    north, east = grid.centres if geographic else (grid.y_edges, grid.x_edges)
+    y, x = ("latitudes", "longitudes") if geographic else ("y", "x")
+    unit = "" if grid.in_degrees or geographic else " m"
+    return f"{y} {north.min():g} to {north.max():g}{unit}, {x} {east.min():g} to {east.max():g}{unit}"

@@ -123,6 +123,17 @@ class Operator:
         return storage.write(path, self.source, self.target, self.matrix)
 
     @property
+    def areas(self) -> tuple[sparse.csr_array, tuple[int, int] | None]:
+        """Shared areas and factor: what `from_areas` needs to build the operator for other masks.
+
+        Raises:
+            InputError: when the operator is none that keeps area integrals.
+        """
+        if self.shared is None:
+            raise InputError("got an operator that interpolates; expected one of Operator.conservative(source, target)")
+        return self.shared, self.factor
+
+    @property
     def conserving(self) -> bool:
         """Whether area integrals are kept."""
         return self.shared is not None

@@ -1,7 +1,8 @@
 """Areas that the cells of any two grids share, as polygons in an equal-area plane.
 
-Tile by tile of the target (see `tiling`), its cells and the source cells near it are drawn as polygons in one plane,
-where shapely intersects them: memory holds one tile. A share enters as a part of the source cell times its area on
+Tile by tile of the target (see `tiling`), source cells near it are found; memory holds one tile. Each target cell and
+the source cells that it meets are drawn as polygons in the plane around its middle, where shapely intersects them, so
+that a weight depends on the two cells alone. A share enters as a part of the source cell times its area on
 the sphere, so that integrals over the source are kept to rounding (Jones 1999,
 doi:10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2).
 """
@@ -72,25 +73,27 @@ def _shares(
     theirs = np.flatnonzero(near(middles, radii, centre, radius))
     if not len(theirs):
         return mine[:0], theirs, np.zeros(0)
+    other = cells.rings(source, theirs, parts["source"])
+    # Drawn around the tile, cells that meet are found; drawn around its own middle, each target cell is measured.
     goal = shapely.polygons(drawn(ring, centre))
-    given = shapely.polygons(drawn(cells.rings(source, theirs, parts["source"]), centre))
-    first, second = shapely.STRtree(goal).query(given)
-    area, whole = _common(given, goal, first, second), shapely.area(given)
-    kept = area > _SLIVER * np.minimum(whole[first], shapely.area(goal)[second])
-    return mine[second[kept]], theirs[first[kept]], (area / whole[first])[kept]
+    first, second = shapely.STRtree(goal).query(shapely.polygons(drawn(other, centre)), predicate="intersects")
+    own = geometry.normalised(ring.sum(axis=1))
+    goal = shapely.polygons(drawn(ring, own))
+    given = shapely.polygons(drawn(other[first], own[second]))
+    area, whole = _common(given, goal, second), shapely.area(given)
+    kept = area > _SLIVER * np.minimum(whole, shapely.area(goal)[second])
+    return mine[second[kept]], theirs[first[kept]], (area / whole)[kept]
 
 
-def _common(first: Array, second: Array, one: Index, other: Index) -> Array:
-    """Area of the intersections of polygons first[one] and second[other]; those that cross are shared among threads."""
-    smaller, larger = (first, second) if shapely.area(first).mean() < shapely.area(second).mean() else (second, first)
-    small, large = (smaller[one], larger[other]) if smaller is first else (smaller[other], larger[one])
+def _common(given: Array, goal: Array, index: Index) -> Array:
+    """Area that polygons share with goal[index]; those that cross its sides are parted among threads."""
     # Prepared polygons are no matter for several threads: they build their index at the first question.
-    shapely.prepare(larger)
-    crossing = np.flatnonzero(~shapely.contains_properly(large, small))
-    area = np.asarray(shapely.area(small))
+    shapely.prepare(goal)
+    area = np.asarray(shapely.area(given))
+    crossing = np.flatnonzero(~shapely.contains_properly(goal[index], given))
 
     def work(part: Index) -> Array:
-        return np.asarray(shapely.area(shapely.intersection(small[part], large[part])))
+        return np.asarray(shapely.area(shapely.intersection(given[part], goal[index[part]])))
 
     pieces = [crossing[start : start + _PAIRS_AT_ONCE] for start in range(0, len(crossing), _PAIRS_AT_ONCE)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

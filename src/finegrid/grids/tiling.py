@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from finegrid.grids import cells
+from finegrid.grids import cells, geometry
 from finegrid.grids.geometry import Array
 from finegrid.grids.grid import Grid
 
@@ -66,8 +66,14 @@ def near(middles: Array, radii: Array, centre: Array, radius: float) -> NDArray[
 
 
 def drawn(points: Array, centre: Array) -> Array:
-    """Points (..., 3) of the sphere in the equal-area plane around a centre, (..., 2)."""
-    east = np.cross([0.0, 0.0, 1.0], centre) if abs(centre[2]) < 0.9 else np.cross([0.0, 1.0, 0.0], centre)
-    east = east / np.linalg.norm(east)
-    stretch = np.sqrt(2 / np.maximum(1 + points @ centre, 1e-9))
-    return np.stack([stretch * (points @ east), stretch * (points @ np.cross(centre, east))], axis=-1)
+    """Points (..., 3) of the sphere in the equal-area plane around a centre, (..., 2).
+
+    The centre is one for all points, or (n, 3) for points (n, vertices, 3).
+    """
+    centre = centre if centre.ndim == 1 else centre[:, None]
+    # Any direction will do for the axes, but that of the centre itself.
+    axis = np.where(np.abs(centre[..., 2:]) < 0.9, [0.0, 0.0, 1.0], [0.0, 1.0, 0.0])
+    east = geometry.normalised(np.cross(axis, centre))
+    stretch = np.sqrt(2 / np.maximum(1 + (points * centre).sum(-1), 1e-9))
+    across, along = (points * east).sum(-1), (points * np.cross(centre, east)).sum(-1)
+    return np.stack([stretch * across, stretch * along], axis=-1)

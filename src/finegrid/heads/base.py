@@ -45,12 +45,16 @@ class Conditions:
 
     Attributes:
         features: transformed coarse fields and cycles (batch, channel, h, w).
-        coarse: coarse values of the predicted fields in physical units (batch, output, h, w), NaN where missing.
+        coarse: coarse values of the predicted fields on blocks in physical units (batch, output, h, w), NaN where
+            missing.
+        conserved: the values that the constraint refers to, on cells of their own; those on blocks where these are the
+            same cells.
         reference: first guess of the fine fields in physical units (batch, output, H, W).
     """
 
     features: Tensor
     coarse: Tensor
+    conserved: Tensor
     reference: Tensor
 
     def __len__(self) -> int:
@@ -58,21 +62,11 @@ class Conditions:
 
     def at(self, indices: Tensor | slice) -> Self:
         """The conditions of some samples."""
-        return replace(
-            self,
-            features=self.features[indices],
-            coarse=self.coarse[indices],
-            reference=self.reference[indices],
-        )
+        return type(self)(*(each[indices] for each in vars(self).values()))
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
-        return replace(
-            self,
-            features=self.features.to(device),
-            coarse=self.coarse.to(device),
-            reference=self.reference.to(device),
-        )
+        return type(self)(*(each.to(device) for each in vars(self).values()))
 
 
 class Head(nn.Module, ABC):

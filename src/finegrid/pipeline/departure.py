@@ -40,10 +40,9 @@ class Departure:
     @classmethod
     def of(cls, domain: Domain, coarse: xr.Dataset) -> Departure:
         """Ready to measure fields of a domain; `coarse`, in standard form, is read once for its typical size."""
-        fine, given = domain.grid.masked(None), domain.inputs.grid
-        operator = Operator.conservative(fine, given)
+        fine = domain.grid.masked(None)
+        operator = Operator.from_areas(fine, domain.operator.target, *domain.operator.areas)
         valid = np.ones(fine.shape, dtype=bool) if domain.grid.mask is None else np.asarray(domain.grid.mask)
-        covered = operator(_plane(valid, fine.coords())).values > 0
         references = {
             name: Reference(
                 name=name,
@@ -55,7 +54,7 @@ class Departure:
                 ever=valid,
                 complete=valid,
                 operator=operator,
-                inside=covered,
+                inside=domain.binding,
                 typical=_typical(coarse[name]),
             )
             for name in domain.outputs
@@ -79,11 +78,6 @@ class Departure:
         found = self.metric.statistics(Block(prediction, prediction[0], reference, given))
         known = found[np.isfinite(found)]
         self.largest = max(self.largest, float(known.max(initial=0.0)))
-
-
-def _plane(values: NDArray[np.bool_], coords: dict[str, xr.DataArray]) -> xr.DataArray:
-    known = {name: coord for name, coord in coords.items() if name in ("y", "x", "crs")}
-    return xr.DataArray(values.astype(np.float64), coords=known, dims=("y", "x"), name="valid")
 
 
 def _typical(coarse: xr.DataArray) -> float:

@@ -99,10 +99,11 @@ def downscale(
 
 def conservation_words(downscaler: Downscaler, violation: float) -> str:
     """How far the output keeps the coarse field, for people."""
-    field = "the coarse field" + (" (remapped to whole blocks of fine cells)" if downscaler.domain.remapped else "")
+    binding = downscaler.domain.binding
+    which = "the coarse cells" if binding.all() else f"the {int(binding.sum())} coarse cells within the fine domain"
     if violation <= CONSERVED:
-        return f"area means over the coarse cells equal {field} to rounding"
-    return f"does not conserve: area means over the coarse cells depart from {field} by up to {100 * violation:.2g} %"
+        return f"area means over {which} equal the coarse field to rounding"
+    return f"does not conserve: area means over {which} depart from the coarse field by up to {100 * violation:.2g} %"
 
 
 def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
@@ -117,7 +118,8 @@ def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
 
 def _settled(downscaler: Downscaler, fields: xr.Dataset) -> xr.Dataset:
     """The coarse fields as the model sees them; checked before anything is computed."""
-    given = downscaler.domain.inputs.read(fields)[list(downscaler.domain.outputs)]
+    inputs = downscaler.domain.inputs
+    given = inputs.conserved(inputs.read(fields))
     if not given.sizes["time"]:
         raise InputError(f"{fields.encoding.get('source', 'the coarse input')} has no times; expected at least one")
     return given

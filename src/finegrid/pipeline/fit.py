@@ -147,7 +147,8 @@ def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
     whole = completed(recipe.downscaler, DOWNSCALERS, "downscaler", *given)
     for key, (components, kind, decided) in _PARTS.items():
         if whole.get(key) is not None:
-            whole[key] = completed(whole[key], components, kind, *decided)
+            name = whole[key] if isinstance(whole[key], str) else whole[key].get("name")
+            whole[key] = completed(whole[key], components, kind, *(decided or _told(components.get(name))))
     # As it will be read back: a resumed run must be the same job to the last tuple.
     full = Recipe.of(replace(recipe, downscaler=whole).to_dict())
     downscaler: Downscaler = build(full.downscaler, DOWNSCALERS, "downscaler", **_given(full))
@@ -174,9 +175,14 @@ def how_to_resume(out: str | Path, reason: str = "") -> str:
 _PARTS: Mapping[str, tuple[Mapping[str, Any], str, tuple[str, ...]]] = {
     "backbone": (BACKBONES, "backbone", _FROM_DATA),
     "loss": (LOSSES, "loss", ("prediction", "truth", "weight")),
-    "constraint": (CONSTRAINTS, "constraint", ("scale", "low", "high")),
+    "constraint": (CONSTRAINTS, "constraint", ()),
     "mean": (BASELINES, "mean downscaler", ("variables", "predictors", "constraint")),
 }
+
+
+def _told(constraint: Any) -> tuple[str, ...]:
+    """The arguments of a constraint that the data decide; a relation may be told its variables."""
+    return tuple(getattr(constraint, "statistics", ()))
 
 
 def _given(recipe: Recipe) -> dict[str, Any]:

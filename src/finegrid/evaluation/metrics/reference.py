@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finegrid.data.matching import COVERED
 from finegrid.evaluation.averaging import Array
 from finegrid.grids import Grid, Operator
 
@@ -93,7 +94,9 @@ class Reference:
         if coarse is None:
             return cls(*words, grid, lowest, highest, ever, complete & ever)
         target = Grid.of(coarse)
-        operator, inside = Operator.conservative(grid, target), _inside(grid, target)
+        operator = Operator.conservative(grid, target)
+        # A coarse cell that sticks out of the fine domain cannot be compared with the mean of a part of it.
+        inside = operator.coverage >= COVERED
         reference = cls(*words, grid, lowest, highest, ever, complete & ever, operator, inside)
         typical, disagreement = _agreement(truth, coarse, reference)
         return replace(reference, typical=typical, disagreement=disagreement)
@@ -161,15 +164,3 @@ def _agreement(truth: xr.DataArray, coarse: xr.DataArray, reference: Reference) 
         squares += float(np.nansum(difference**2))
         compared += int(np.isfinite(difference).sum())
     return total / max(1, count), float(np.sqrt(squares / max(1, compared)))
-
-
-def _inside(fine: Grid, coarse: Grid) -> NDArray[np.bool_]:
-    # A coarse cell that sticks out of the fine domain cannot be compared with the mean of a part of it.
-    rows = _covered(fine.y_edges, coarse.y_edges)
-    columns = _covered(fine.x_edges, coarse.x_edges)
-    return np.asarray(np.logical_and.outer(rows, columns))
-
-
-def _covered(fine: Array, coarse: Array) -> NDArray[np.bool_]:
-    tolerance = 0.01 * float(np.diff(fine).min())
-    return np.asarray((coarse[:-1] >= fine[0] - tolerance) & (coarse[1:] <= fine[-1] + tolerance))
