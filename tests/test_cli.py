@@ -110,7 +110,7 @@ def test_the_module_runs_as_the_command_does():
 
 def test_the_example_recipe_is_a_recipe(capsys):
     assert finegrid("recipe", "--example") == 0
-    assert set(yaml.safe_load(capsys.readouterr().out)) == {"data", "downscaler", "training"}
+    assert set(yaml.safe_load(capsys.readouterr().out)) == {"data", "adjust", "downscaler", "training"}
 
 
 def test_a_checked_recipe_is_printed_with_the_defaults_of_its_components(files, capsys):

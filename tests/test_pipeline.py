@@ -267,8 +267,10 @@ def test_who_forces_agreement_with_a_field_from_elsewhere_is_told(folder, tmp_pa
     told = fit(
         recipe(folder, method="bicubic", coarse=str(tmp_path / "coarse.nc")), tmp_path / "m", progress=False
     ).note
-    assert "disagree by 2.00" in told
-    assert "bicubic+none" in told
+    assert "Coarse and fine tas disagree" in told and "2.0" in told
+    assert "--adjust shift" in told and "bicubic+relaxed" in told
+    page = (tmp_path / "m" / "report.html").read_text()
+    assert "Do coarse and fine data agree?" in page and "Only up to a bias" in page
     assert "disagree" not in fit(recipe(folder, method="bicubic"), tmp_path / "n", progress=False).note
 
 

@@ -19,6 +19,7 @@ from finegrid.benchmark.figures import Bench, Figure
 from finegrid.benchmark.tasks import Task, find_task
 from finegrid.data import open_fields, write
 from finegrid.downscalers import NeuralDownscaler, load
+from finegrid.downscalers.conservation import Given
 from finegrid.pipeline.material import Material
 from finegrid.pipeline.naming import named
 from finegrid.training import Settings
@@ -128,7 +129,7 @@ def _constraint_seconds(model: NeuralDownscaler) -> float:
 
     def once() -> None:
         fine.grad = None
-        projected = model.conservation.project(fine, coarse)
+        projected = model.conservation.project(fine, Given(coarse))
         projected.backward(torch.ones_like(projected))  # type: ignore[no-untyped-call]
 
     return _median_seconds(once)
@@ -153,7 +154,7 @@ def network_seconds(folder: str, path: str) -> float:
     plan, head = model._trained
     coarse = model.domain.inputs.read(open_fields(path)).isel(time=slice(_BATCH)).load()
     guess = torch.randn(_BATCH, len(model.domain.outputs), *model.domain.grid.shape)
-    given = plan.conditions(coarse, model._coarse_values(coarse), guess)
+    given = plan.conditions(coarse, model.conservation.given(coarse), guess)
 
     @torch.no_grad()
     def once() -> None:

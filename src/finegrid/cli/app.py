@@ -10,6 +10,7 @@ import typer
 
 from finegrid import __version__
 from finegrid.cli.codes import STOPPED
+from finegrid.cli.inspecting import Period, check, regrid
 
 app = typer.Typer(
     help="Coarse climate and weather fields in, fine fields out, which conserve and come with an honest report.",
@@ -21,7 +22,6 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
-Period = Annotated[str | None, typer.Option("--time", help="A period: 2019, 2019-03, 1983/1996.")]
 Budget = Annotated[str | None, typer.Option("--budget", help="Time to train each network: 90s, 5min, 2h.")]
 
 
@@ -77,6 +77,7 @@ def fit(
     variables: Annotated[list[str] | None, typer.Option(help="What to predict: tas,pr or fine=coarse names.")] = None,
     predictors: Annotated[list[str] | None, typer.Option(help="Further coarse variables to learn from.")] = None,
     method: Annotated[str | None, typer.Option(help="ridge, resnet-on-ridge, srresnet+softmax, ...")] = None,
+    adjust: Annotated[str | None, typer.Option(help="Bias adjustment of the coarse fields: shift, scale.")] = None,
     budget: Budget = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
@@ -94,7 +95,7 @@ def fit(
     from finegrid.cli import words
     from finegrid.pipeline.fit import Interrupted, how_to_resume
     from finegrid.pipeline.fit import fit as do
-    from finegrid.pipeline.naming import table_of
+    from finegrid.pipeline.naming import adjustment_of, table_of
 
     base = words.base_recipe(recipe, out, coarse or [], fine or [], resume)
     data = {
@@ -105,7 +106,8 @@ def fit(
         "predictors": words.listed(predictors),
     }
     training = {"budget": words.budget(budget), "steps": steps, "seed": seed, "device": device}
-    job = words.laid_over(base, data, None if method is None else table_of(method), training)
+    chosen = {} if method is None else {"downscaler": table_of(method), "adjust": adjustment_of(method)}
+    job = words.laid_over(base, data, {**chosen, **({} if adjust is None else {"adjust": adjust})}, training)
     try:
         done = do(job, out, resume=resume)
     except KeyboardInterrupt as stop:
@@ -264,6 +266,9 @@ def recipe(
 
     showing.recipe(check if not example else None)
 
+
+app.command()(check)
+app.command()(regrid)
 
 for _command in app.registered_commands:
     # In the source the mark that keeps lines apart is written out, as docstrings have no escapes.

@@ -15,6 +15,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from finegrid.benchmark import Result
+    from finegrid.evaluation.agreement import Agreement
+    from finegrid.pipeline.checking import Checked, Look
 
 
 @contextmanager
@@ -85,6 +87,48 @@ def model(folder: Path, *, as_json: bool) -> None:
         else yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=100)
     )
     print(text.rstrip())  # noqa: T201
+
+
+def looks(found: Mapping[str, Look]) -> None:
+    """Files beside each other."""
+    rows = [(what, *(each.rows[what] for each in found.values())) for what in next(iter(found.values())).rows]
+    _table(("", *(f"{role}: {Path(each.source).name}" for role, each in found.items())), rows)
+
+
+def checked(found: Checked) -> None:
+    """How two files fit, whether they agree, and the recipe."""
+    _table(("together", ""), list(found.rows.items()))
+    for each in found.agreements:
+        _table((each.name, "times", "bias", "95 % interval", "spread", "variability", "correlation"), _seasons(each))
+        Console().print("\n".join(sentence.replace("`", "") for sentence in each.advice), markup=False)
+    if not found.agreements:
+        Console().print("There are too few common times to say whether coarse and fine agree.", markup=False)
+    Console().print("\nA recipe for them (finegrid fit recipe.yaml --out model/):\n", markup=False)
+    print(found.yaml.rstrip())  # noqa: T201
+
+
+def bias_maps(found: Checked, folder: Path) -> None:
+    """Maps of the bias as pictures."""
+    from finegrid.evaluation.agreement_figures import bias_maps as draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in found.agreements:
+        draw(each).savefig(folder / f"bias_{each.name}.png", dpi=150, bbox_inches="tight")
+
+
+def _seasons(found: Agreement) -> list[tuple[str, ...]]:
+    return [
+        (
+            row.season,
+            str(row.times),
+            f"{row.bias:.3g} {found.units}",
+            f"{row.low:.3g} to {row.high:.3g}",
+            f"{row.spread:.3g}",
+            f"{row.variability:.3g}",
+            f"{row.correlation:.2f}",
+        )
+        for row in found.rows
+    ]
 
 
 def recipe(path: Path | None) -> None:

@@ -39,12 +39,10 @@ def budget(text: str | None, option: str = "--budget") -> float | None:
     return value
 
 
-def laid_over(
-    base: Recipe | None, data: dict[str, Any], downscaler: dict[str, Any] | None, training: dict[str, Any]
-) -> Recipe:
+def laid_over(base: Recipe | None, data: dict[str, Any], tables: dict[str, Any], training: dict[str, Any]) -> Recipe:
     """A recipe with the options of the command line in place of its own settings.
 
-    Options that are None or empty change nothing; steps without a budget take its place.
+    Options that are None or empty change nothing; steps without a budget take its place. `tables` holds whole sections.
     """
     settings: dict[str, Any] = {} if base is None else base.to_dict()
     for section, given in (("data", data), ("training", training)):
@@ -52,8 +50,7 @@ def laid_over(
         settings[section] = {**settings.get(section, {}), **known}
     if training.get("steps") and not training.get("budget"):
         settings["training"]["budget"] = None
-    if downscaler is not None:
-        settings["downscaler"] = downscaler
+    settings |= tables
     return Recipe.of(settings, source="the command line")
 
 

@@ -55,6 +55,7 @@ class ComposedConstraint(nn.Module):
         self.parts = nn.ModuleList(each for each in built if isinstance(each, nn.Module))
         self.conserves = all(each.conserves for each in built)
         self.derived, self.sunlit = self._gathered("derived"), self._gathered("sunlit")
+        self.learns = any(getattr(each, "learns", False) for each in built)
 
     def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation, *, high: Tensor | None = None) -> Tensor:
         return self._through("project", fine, coarse, operator, high)
@@ -64,6 +65,13 @@ class ComposedConstraint(nn.Module):
 
     def violation(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return torch.stack(list(self.check(fine, coarse, operator).values())).amax(0)
+
+    def fitted(self, fine: Tensor, coarse: Tensor, truth: Tensor, operator: Aggregation, weight: Tensor) -> None:
+        """Let the parts of learned strength learn it; see `RelaxedConstraint.fitted`."""
+        for part, places in zip(self.parts, self.channels, strict=True):
+            if getattr(part, "learns", False):
+                parts = (each[..., places, :, :] for each in (fine, coarse, truth))
+                part.fitted(*parts, operator, weight)  # type: ignore[operator]
 
     def check(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> dict[str, Tensor]:
         """The violation (...,) of every part by a finished field."""

@@ -63,7 +63,7 @@ def checked(name: str, variables: Sequence[str], *, least: int, most: int | None
 
 
 def excess(wrong: Tensor, fields: Tensor, operator: Aggregation) -> Tensor:
-    """The largest of what is above zero, over the mean size of the fields, at cells that some coarse cell has; (...,)."""
+    """The largest of what is above zero, over the mean size of the fields, in cells of coarse cells; (...,)."""
     top = operator.max(wrong.clamp(min=0)).amax((-3, -2, -1))
     size = operator.mean(fields.abs()).mean((-3, -2, -1))
     return top / size.clamp(min=torch.finfo(size.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Wind as a vector: components along the fine grid's own axes whose means are those of a coarse eastward-northward wind.
+"""Wind as a vector: components along the fine grid's axes whose means are a coarse eastward and northward wind.
 
 On a rotated or projected grid the wind along x is not the wind from the west. With t the angle by which the x axis of
 a fine cell is turned north from the east,

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 import xarray as xr
+
+# What names say of places, by coordinate and beside it.
+_PLACES = ("y", "x", "lat", "lon")
+_OF_PLACES = (
+    "y_descending",
+    "x_westward",
+    "x_ascending",
+    "x_lowest",
+    "metres",
+    "grid_mapping",
+    "attached",
+    "curvilinear",
+    "latitude",
+    "longitude",
+    "bounds_dimension",
+    "vertices_dimension",
+)
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,25 @@ class Names:
             levels = known["levels"]
             known["levels"] = Levels(**{**levels, "labels": tuple(levels["labels"]), "values": tuple(levels["values"])})
         return cls(**known)
+
+
+def placed(own: Names, other: Names) -> Names:
+    """A file's names for its fields on another's grid: its own times, members and levels, the places of the other."""
+    rows = {own.y: other.y, own.x: other.x}
+    coordinates = {key: each for key, each in own.coordinates.items() if key not in _PLACES}
+    scalars = {name: each for name, each in own.scalars.items() if name != own.grid_mapping}
+    if other.grid_mapping is not None:
+        scalars[other.grid_mapping] = other.scalars[other.grid_mapping]
+    return replace(
+        own,
+        y=other.y,
+        x=other.x,
+        order=tuple(rows.get(dim, dim) for dim in own.order),
+        orders={name: tuple(rows.get(dim, dim) for dim in order) for name, order in own.orders.items()},
+        coordinates={**coordinates, **{key: other.coordinates[key] for key in _PLACES if key in other.coordinates}},
+        scalars=scalars,
+        **{key: getattr(other, key) for key in _OF_PLACES},
+    )
 
 
 def plain(value: Any) -> Any:

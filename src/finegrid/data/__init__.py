@@ -4,6 +4,7 @@ Files opened and written, samples, pairs of coarse and fine fields, splits, pred
 """
 
 from finegrid.data import samples
+from finegrid.data.adjustment import ADJUSTMENTS, Adjustment, adjustment
 from finegrid.data.coarsen import coarsen
 from finegrid.data.inputs import CoarseInputs
 from finegrid.data.open import open_fields
@@ -14,12 +15,15 @@ from finegrid.data.transforms import TRANSFORMS, Transform
 from finegrid.data.write import Writer, write
 
 __all__ = [
+    "ADJUSTMENTS",
     "TRANSFORMS",
+    "Adjustment",
     "Blocks",
     "CoarseInputs",
     "Pair",
     "Transform",
     "Writer",
+    "adjustment",
     "coarsen",
     "open_fields",
     "pair",

@@ -47,7 +47,7 @@ def coarsen(
         standard, names = harmonise(_trimmed(fields, {dims["y"]: rows, dims["x"]: columns}), static=static)
     grid = Grid.of(standard)
     coarse = Operator.conservative(grid, grid.coarsened(factor))(standard, min_valid=min_valid)
-    return restore(coarse.assign({name: _described(field) for name, field in coarse.data_vars.items()}), names)
+    return restore(coarse.assign({name: described(field) for name, field in coarse.data_vars.items()}), names)
 
 
 def _trimmed(fields: xr.Dataset, factors: dict[str, int]) -> xr.Dataset:
@@ -57,7 +57,7 @@ def _trimmed(fields: xr.Dataset, factors: dict[str, int]) -> xr.Dataset:
     return fields.isel(whole)
 
 
-def _described(field: xr.DataArray) -> xr.DataArray:
+def described(field: xr.DataArray) -> xr.DataArray:
     """Metadata of a mean: cell_methods says so, and flags (0 sea, 1 land) no longer hold for a fraction."""
     if not {"y", "x"} <= set(field.dims):
         return field

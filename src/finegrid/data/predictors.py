@@ -70,6 +70,12 @@ def seconds_since_start(time: xr.DataArray) -> NDArray[np.float64]:
     return np.array([difference.total_seconds() for difference in differences])
 
 
+def usual_step(time: xr.DataArray) -> float:
+    """Seconds between most of the times; a day where there is only one."""
+    seconds = seconds_since_start(time)
+    return float(np.median(np.diff(seconds))) if len(seconds) > 1 else _DAY
+
+
 def static_fields(static: xr.Dataset | Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
     """Fields without time on the fine grid, and the slope of elevation where there is one.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,8 +25,9 @@ from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_dataset, to_tensor
 from finegrid.conventions import InputError, check_values, restore
 from finegrid.conventions.errors import provenance
+from finegrid.data.adjustment import Adjustment, adjustment
 from finegrid.data.pairs import Pair, pair
-from finegrid.data.splits import Indices, check_training_times
+from finegrid.data.splits import Indices, check_training_times, folds
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.fitting import Fitting, teachable, time_blocks
@@ -34,6 +35,9 @@ from finegrid.downscalers.store import digest, save
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 
+_ADJUST = "adjust/"
+# Blocks of times that are left out in turn where a relaxed constraint learns its strength.
+_FOLDS = 6
 # Fine values in a block of times: 32 MiB of float32, small beside any network's own memory.
 _BLOCK_VALUES = 1 << 23
 
@@ -46,13 +50,16 @@ class Downscaler(ABC):
         variables: fine names to predict, mapped to coarse names where these differ; None is all that both files have.
         predictors: further coarse variables to learn from.
         constraint: name of a constraint, or `{name: ..., **arguments}`.
+        adjust: name of a bias adjustment of the coarse fields, or `{name: ..., **arguments}`; None for none.
     """
 
     variables: Mapping[str, str] | Sequence[str] | None = None
     predictors: Sequence[str] = ()
     constraint: str | Mapping[str, Any] = "none"
+    adjust: str | Mapping[str, Any] | None = None
     _domain: Domain | None = field(default=None, init=False, repr=False)
     _conservation: Conservation | None = field(default=None, init=False, repr=False)
+    _adjustment: Adjustment | None = field(default=None, init=False, repr=False)
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
@@ -87,13 +94,14 @@ class Downscaler(ABC):
         matched = teachable(pair(coarse, fine, variables=self.variables, predictors=self.predictors))
         check_training_times(np.arange(len(matched.coarse.time)), matched.coarse.time)
         fit_block, validate_block = time_blocks(matched.coarse.time, validate if self.validates else 0.0)
+        self._adjustment = adjustment(self.adjust)
+        if self._adjustment is not None:
+            matched = replace(matched, coarse=self._adjustment.fit(matched.at(fit_block))(matched.coarse))
         self._settle(matched.at(fit_block))
-        self._learn(
-            matched,
-            fit_block,
-            validate_block,
-            Fitting(static, None if folder is None else Path(folder), resume, progress),
-        )
+        how = Fitting(static, None if folder is None else Path(folder), resume, progress)
+        self._learn(matched, fit_block, validate_block, how)
+        if self.conservation.learns:
+            self._learn_strength(matched, fit_block, validate_block)
         return self
 
     def predict(self, coarse: xr.Dataset, *, members: int = 1, seed: int = 0) -> xr.Dataset:
@@ -120,7 +128,7 @@ class Downscaler(ABC):
         if members < 1:
             raise InputError(f"got members={members}; expected at least 1; set --members 1")
         domain, source = self.domain, provenance(coarse, otherwise="the coarse input")
-        given = domain.inputs.read(coarse, source=source)
+        given = self.read(coarse, source=source)
         for block, inner in self._windows(given.time, members):
             fields = given.isel(time=block).load()
             check_values(fields, source=source, part=fields.sizes["time"] < given.sizes["time"])
@@ -129,9 +137,14 @@ class Downscaler(ABC):
             dataset = to_dataset(fine, self._bare_layout(), time)
             yield restore(domain.described(dataset), domain.names)
 
+    def read(self, coarse: xr.Dataset, *, source: str = "input") -> xr.Dataset:
+        """Coarse fields as the downscaler works with them: on its cells, in its units, adjusted; lazily."""
+        fields = self.domain.inputs.read(coarse, source=source)
+        return fields if self._adjustment is None else self._adjustment(fields)
+
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
-        return self.conservation.project(self._fields(coarse), self._coarse_values(coarse))
+        return self.conservation.project(self._fields(coarse), self.conservation.given(coarse))
 
     def out_of_fold(self, matched: Pair, blocks: Sequence[Indices]) -> Tensor:
         """Fine fields of every block by a copy that learnt from the other blocks: honest on the training times."""
@@ -184,12 +197,20 @@ class Downscaler(ABC):
         """Become the downscaler of which these are the `state` in its model file and its tensors."""
         self._domain = Domain.from_dict(plain["domain"])
         self._conservation = Conservation.from_dict(plain["conservation"], self._domain)
+        self._adjustment = adjustment(self.adjust)
+        if self._adjustment is not None:
+            self._adjustment.numbers = {
+                name.removeprefix(_ADJUST): each.numpy() for name, each in tensors.items() if name.startswith(_ADJUST)
+            }
         self._remember(plain, tensors)
         return self
 
     def _described(self) -> State:
         plain, tensors = self._learnt()
         state = {"domain": self.domain.to_dict(), "conservation": self.conservation.to_dict(), **plain}
+        if self._adjustment is not None:
+            learnt = self._adjustment.numbers
+            tensors = {**tensors, **{f"{_ADJUST}{name}": torch.from_numpy(each) for name, each in learnt.items()}}
         return {"downscaler": self.name, "options": self.options, "state": state}, tensors
 
     @abstractmethod
@@ -230,9 +251,22 @@ class Downscaler(ABC):
         self._domain = Domain.of(matched)
         self._conservation = Conservation.of(self.constraint, matched, self._domain)
 
-    def _coarse_values(self, coarse: xr.Dataset) -> Tensor:
-        """The values that are conserved, on their own cells."""
-        return to_tensor(coarse, self.domain.inputs.conserved_names)
+    def _learn_strength(self, matched: Pair, fit_block: Indices, validate_block: Indices) -> None:
+        """How strong a relaxed constraint should be, on times that the raw fields have not learnt from."""
+        if self.validates and not len(validate_block):
+            raise InputError(
+                "a constraint of learned strength needs validation times; expected some; set validate=0.1 or "
+                "data.split.validate, or give the strength: {name: relaxed, strength: 0.5}"
+            )
+        if self.validates:
+            part = matched.at(validate_block)
+            raw = self.fields(part.coarse)
+        else:
+            part = matched.at(fit_block)
+            raw = self.out_of_fold(part, folds(len(fit_block), _FOLDS)) if self.learns else self.fields(part.coarse)
+        truth = to_tensor(part.fine, self.domain.outputs)
+        weight = torch.as_tensor(self.domain.grid.weights.copy())
+        self.conservation.learn(raw, self.conservation.given(part.coarse), truth, weight)
 
     def _bare_layout(self) -> Layout:
         """The channels and grids of the domain, without features."""

@@ -7,13 +7,30 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import xarray as xr
 from torch import Tensor
 
-from finegrid.bridge import BlockMean
-from finegrid.constraints import CONSTRAINTS, Constraint, SparseMean, violation
+from finegrid.bridge import BlockMean, to_tensor
+from finegrid.constraints import CONSTRAINTS, Constraint, SparseMean
+from finegrid.conventions import unit_conversion
 from finegrid.data.pairs import Pair
+from finegrid.data.solar import highest_sunshine
 from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.facts import Facts, Table
+from finegrid.heads import Conditions
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What constrains fine fields.
+
+    Attributes:
+        conserved: coarse values on the conserved cells (time, output, h, w), NaN where missing.
+        high: upper limits of single cells (time, output, H, W); None for none.
+    """
+
+    conserved: Tensor
+    high: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,21 +67,30 @@ class Conservation:
         whole: Table = table if alone else {"name": "composed", "parts": [table]}
         return cls(table, facts, facts.made(whole), _mean(facts.domain))
 
-    def project(self, fine: Tensor, coarse: Tensor, high: Tensor | None = None) -> Tensor:
-        """Fine fields (..., output, H, W) that obey the constraint.
+    def given(self, coarse: xr.Dataset) -> Given:
+        """What constrains the fine fields of standard coarse fields."""
+        domain = self.facts.domain
+        conserved = to_tensor(coarse, domain.inputs.conserved_names)
+        return Given(conserved, self._sunshine(coarse.time, len(domain.outputs)) if self.sunlit else None)
 
-        Args:
-            fine: raw fields.
-            coarse: values (..., output, h, w) on the conserved cells.
-            high: upper limits of single cells (..., output, H, W), where the constraint wants some.
-        """
-        if high is None or not getattr(self.constraint, "takes_high", False):
-            return self.constraint.project(fine, coarse, self.operator)
-        return self.constraint.project(fine, coarse, self.operator, high=high)  # type: ignore[call-arg]
+    def project(self, fine: Tensor, given: Given | Conditions) -> Tensor:
+        """Fine fields (..., output, H, W) that obey the constraint."""
+        if given.high is None:
+            return self.constraint.project(fine, given.conserved, self.operator)
+        return self.constraint.project(fine, given.conserved, self.operator, high=given.high)  # type: ignore[call-arg]
 
-    def penalty(self, fine: Tensor, coarse: Tensor) -> Tensor:
+    @property
+    def learns(self) -> bool:
+        """Whether the strength of the constraint is to be learnt."""
+        return bool(getattr(self.constraint, "learns", False))
+
+    def learn(self, fine: Tensor, given: Given, truth: Tensor, weight: Tensor) -> None:
+        """Learn the strength: from raw fields of times that they had not learnt from, and the truth."""
+        self.constraint.fitted(fine, given.conserved, truth, self.operator, weight)  # type: ignore[attr-defined]
+
+    def penalty(self, fine: Tensor, given: Given | Conditions) -> Tensor:
         """What a soft constraint adds to the loss, per sample."""
-        value: Tensor = self.constraint.penalty(fine, coarse, self.operator)  # type: ignore[attr-defined]
+        value: Tensor = self.constraint.penalty(fine, given.conserved, self.operator)  # type: ignore[attr-defined]
         return value
 
     @property
@@ -87,10 +113,15 @@ class Conservation:
         """Channels that the sun limits."""
         return tuple(getattr(self.constraint, "sunlit", ()))
 
-    def violation(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Largest relative error of conservation of each sample."""
-        typical = torch.tensor(self.facts.numbers["scale"], dtype=torch.float64).reshape(-1, 1, 1)
-        return violation(fine, coarse, self.operator, typical=typical)
+    def _sunshine(self, time: xr.DataArray, outputs: int) -> Tensor:
+        """Upper limits (time, output, H, W) of the channels that the sun limits; infinite for the others."""
+        domain = self.facts.domain
+        most = highest_sunshine(time, *domain.grid.centres, seconds=domain.step_seconds)
+        high = torch.full((len(time), outputs, *domain.grid.shape), torch.inf)
+        for channel in self.sunlit:
+            scale, _ = unit_conversion("W m-2", domain.inputs.units[domain.outputs[channel]] or "W m-2")
+            high[:, channel] = scale * torch.from_numpy(most)
+        return high
 
     def to(self, device: torch.device | str) -> Conservation:
         """The same on another device (modules move in place)."""

@@ -20,6 +20,7 @@ from finegrid.conventions.names import attributes, plain
 from finegrid.data.inputs import CoarseInputs
 from finegrid.data.matching import COVERED
 from finegrid.data.pairs import Pair
+from finegrid.data.predictors import usual_step
 from finegrid.grids import Grid, Operator
 
 
@@ -37,6 +38,7 @@ class Domain:
         remapped: whether the fields that networks and regressions see are remapped from the file's own cells to blocks.
         period: first and last training time.
         times: number of training times.
+        step_seconds: length of a time step.
     """
 
     inputs: CoarseInputs
@@ -48,6 +50,7 @@ class Domain:
     remapped: bool
     period: tuple[str, str]
     times: int
+    step_seconds: float = 86400.0
 
     @classmethod
     def of(cls, matched: Pair) -> Self:
@@ -63,6 +66,7 @@ class Domain:
             remapped=matched.remapped,
             period=(times[0], times[1]),
             times=matched.fine.sizes["time"],
+            step_seconds=usual_step(matched.fine.time),
         )
 
     @property
@@ -124,6 +128,7 @@ class Domain:
             "remapped": self.remapped,
             "period": list(self.period),
             "times": self.times,
+            "step_seconds": self.step_seconds,
         }
 
     @classmethod
@@ -139,4 +144,5 @@ class Domain:
             remapped=values["remapped"],
             period=(values["period"][0], values["period"][1]),
             times=values["times"],
+            step_seconds=values.get("step_seconds", 86400.0),
         )

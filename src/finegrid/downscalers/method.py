@@ -1,5 +1,6 @@
 """Downscalers by one word, as tables of scores and the command line name them.
 
+shift/ridge+add           a bias adjustment of the coarse fields before, and a slash after it
 ridge, bicubic+add        a downscaler, and after the plus its constraint
 resnet, srresnet+softmax  a backbone on its own: the network starts from the coarse value
 resnet-on-ridge           a backbone that refines a downscaler
@@ -14,6 +15,7 @@ from finegrid.backbones import BACKBONES
 from finegrid.constraints import CONSTRAINTS
 from finegrid.conventions import InputError
 from finegrid.conventions.components import build, nearest
+from finegrid.data import ADJUSTMENTS
 from finegrid.downscalers.base import Downscaler
 from finegrid.downscalers.baselines import BASELINES
 from finegrid.downscalers.neural import NeuralDownscaler
@@ -53,7 +55,14 @@ def method(name: str, *, settings: Settings | None = None, **options: Any) -> Do
     Raises:
         InputError: on an unknown name; lists the valid ones and the nearest.
     """
-    word, _, constraint = name.partition("+")
+    adjust, slash, rest = name.rpartition("/")
+    if slash and adjust not in ADJUSTMENTS:
+        raise InputError(
+            f"There is no bias adjustment '{adjust}' (in the method '{name}'). The names are {', '.join(ADJUSTMENTS)}."
+            f"{nearest(adjust, ADJUSTMENTS)}"
+        )
+    options = {**options, "adjust": adjust} if slash else options
+    word, _, constraint = rest.partition("+")
     if constraint and constraint not in CONSTRAINTS:
         raise InputError(
             f"There is no constraint '{constraint}' (in the method '{name}'). The names are {', '.join(CONSTRAINTS)}."

@@ -88,7 +88,7 @@ class NeuralDownscaler(Downscaler):
         self._head = head.placed(device)
         outcome = train(
             self._head,
-            self._plan.samples(training, self._coarse_values(training.coarse), reference),
+            self._plan.samples(training, self.conservation.given(training.coarse), reference),
             self.settings,
             validation=self._judges(self._plan, validation),
             folder=how.folder,
@@ -114,7 +114,7 @@ class NeuralDownscaler(Downscaler):
         self.conservation.to(device)
         head.placed(device)
         generator = torch.Generator(device=device).manual_seed(seed)
-        given = plan.conditions(coarse, self._coarse_values(coarse), self._reference(coarse)).to(device)
+        given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse)).to(device)
         starts = range(0, len(given), _BATCH)
         with torch.no_grad():
             parts = [head.sample(given.at(slice(s, s + _BATCH)), members, generator).cpu() for s in starts]
@@ -180,8 +180,8 @@ class NeuralDownscaler(Downscaler):
     def _judges(self, plan: Plan, validation: Pair) -> Samples | None:
         if not len(validation.coarse.time):
             return None
-        values = self._coarse_values(validation.coarse)
-        return plan.samples(validation, values, self._reference(validation.coarse))
+        given = self.conservation.given(validation.coarse)
+        return plan.samples(validation, given, self._reference(validation.coarse))
 
     def _fingerprint(self, training: Pair, reference: Tensor) -> str:
         """Identifies data and options to a checkpoint."""

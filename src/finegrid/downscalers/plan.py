@@ -20,7 +20,7 @@ from finegrid.bridge import Layout, to_features, to_tensor
 from finegrid.conventions.components import bind, build
 from finegrid.data.pairs import Pair
 from finegrid.data.transforms import TRANSFORMS, Transform
-from finegrid.downscalers.conservation import Conservation
+from finegrid.downscalers.conservation import Conservation, Given
 from finegrid.heads import Conditions, Place, PointHead
 from finegrid.losses import LOSSES
 from finegrid.training import Samples
@@ -100,17 +100,17 @@ class Plan:
         penalty = conservation.penalty if conservation.has_penalty else None
         return Place(self._standardised(), weight, conservation.project, penalty)
 
-    def conditions(self, coarse: xr.Dataset, conserved: Tensor, reference: Tensor) -> Conditions:
+    def conditions(self, coarse: xr.Dataset, given: Given, reference: Tensor) -> Conditions:
         """What the head is told about coarse fields."""
         values = to_tensor(coarse, self.layout.outputs)
-        return Conditions(to_features(coarse, self.layout), values, conserved, reference)
+        return Conditions(to_features(coarse, self.layout), values, given.conserved, reference, given.high)
 
-    def samples(self, part: Pair, conserved: Tensor, reference: Tensor) -> Samples:
+    def samples(self, part: Pair, given: Given, reference: Tensor) -> Samples:
         """Training samples of a pair with its first guesses."""
         fine = to_tensor(part.fine, self.layout.outputs)
         if part.grid.mask is not None:
             fine = torch.where(torch.as_tensor(part.grid.mask.copy()), fine, torch.nan)
-        return Samples(fine, self.conditions(part.coarse, conserved, reference))
+        return Samples(fine, self.conditions(part.coarse, given, reference))
 
     def _standardised(self) -> Tensor | None:
         if self.static is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.scores import Scores
 from finegrid.evaluation.verdict import verdict
 from finegrid.evaluation.wording import markdown_table
@@ -45,8 +46,9 @@ class Evaluation(Scores):
         *,
         training_log: str | Path | None = None,
         provenance: Mapping[str, str] | None = None,
+        agreements: Sequence[Agreement] = (),
     ) -> Path:
         """Write one self-contained HTML page (`report.write_report`)."""
         from finegrid.evaluation.report import write_report  # matplotlib is heavy
 
-        return write_report(self, path, training_log=training_log, provenance=provenance)
+        return write_report(self, path, training_log=training_log, provenance=provenance, agreements=agreements)

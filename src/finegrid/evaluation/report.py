@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 
 from finegrid.conventions import InputError
 from finegrid.evaluation import figures
+from finegrid.evaluation.agreement import Agreement
+from finegrid.evaluation.agreement_figures import section
 from finegrid.evaluation.maps import maps
 from finegrid.evaluation.metrics import METRICS
 from finegrid.evaluation.scores import Score, Scores, View
@@ -36,6 +38,7 @@ def write_report(
     *,
     training_log: str | Path | None = None,
     provenance: Mapping[str, str] | None = None,
+    agreements: Sequence[Agreement] = (),
 ) -> Path:
     """Write the report of an evaluation as one self-contained HTML file.
 
@@ -44,6 +47,7 @@ def write_report(
         path: the file, or a folder to write `report.html` into.
         training_log: JSON lines with `step`, `loss`, `validation_loss` and `seconds`.
         provenance: more about where things are from, such as the model's version and seed.
+        agreements: whether coarse and fine data agree, by variable, where that was asked.
     """
     target = Path(path) / "report.html" if Path(path).is_dir() else Path(path)
     frame = Template((resources.files("finegrid.evaluation") / "report.html").read_text(encoding="utf-8"))
@@ -51,7 +55,7 @@ def write_report(
         title=escape(evaluation.task or "Downscaling evaluation"),
         facts=escape(_facts(evaluation)),
         verdict=escape(verdict(evaluation)),
-        variables="\n".join(_variable(evaluation, view) for view in evaluation.views),
+        variables="\n".join(_variable(evaluation, view, agreements) for view in evaluation.views),
         training=_training(training_log),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in (*evaluation.notes, *_reading())),
         sources=_sources(evaluation),
@@ -69,7 +73,7 @@ def _facts(evaluation: Scores) -> str:
     return " · ".join([*facts, f"Written {datetime.now(UTC):%d %B %Y}"])
 
 
-def _variable(evaluation: Scores, view: View) -> str:
+def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -> str:
     title = view.label if view.label == view.variable else f"{view.label} ({view.variable})"
     method = evaluation.method
     parts = [
@@ -101,6 +105,7 @@ def _variable(evaluation: Scores, view: View) -> str:
                 narrow=True,
             )
         )
+    parts += [section(found) for found in agreements if found.name == view.variable]
     return '<section class="variable">' + "\n".join(parts) + "</section>"
 
 

@@ -3,6 +3,8 @@
 from finegrid.grids import cells
 from finegrid.grids.grid import Grid, nesting
 from finegrid.grids.operator import Operator
+from finegrid.grids.regions import RegionOperator
+from finegrid.grids.temporal import TIME_OPERATORS, TimeOperator
 
 OPERATORS = {
     "conservative": Operator.conservative,
@@ -11,4 +13,13 @@ OPERATORS = {
     "nearest": Operator.nearest,
 }
 
-__all__ = ["OPERATORS", "Grid", "Operator", "cells", "nesting"]
+__all__ = [
+    "OPERATORS",
+    "TIME_OPERATORS",
+    "Grid",
+    "Operator",
+    "RegionOperator",
+    "TimeOperator",
+    "cells",
+    "nesting",
+]

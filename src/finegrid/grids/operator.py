@@ -164,7 +164,7 @@ class Operator:
             fields: harmonised fields on the source grid; variables without y and x pass through.
             min_valid: part of the weights (0..1) that must fall on valid cells; below it a cell is missing.
         """
-        _check_grid(fields, self.source)
+        check_grid(fields, self.source)
         if isinstance(fields, xr.DataArray):
             coords = {
                 name: coord
@@ -234,7 +234,12 @@ def _spatial(fields: xr.Dataset) -> dict[Any, xr.DataArray]:
     return {name: field for name, field in fields.data_vars.items() if {"y", "x"} <= set(field.dims)}
 
 
-def _check_grid(fields: xr.Dataset | xr.DataArray, grid: Grid) -> None:
+def check_grid(fields: xr.Dataset | xr.DataArray, grid: Grid) -> None:
+    """The fields lie on the cells of the grid.
+
+    Raises:
+        InputError: when they do not.
+    """
     got = tuple(fields.sizes.get(axis) for axis in ("y", "x"))
     places = {"lat": grid.centres[0], "lon": grid.centres[1]} if grid.is_curvilinear else {"y": grid.y, "x": grid.x}
     same = got == grid.shape and all(

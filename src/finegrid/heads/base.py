@@ -9,34 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-
-Projection = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A domain as a head sees it.
-
-    Attributes:
-        static: fields without time (1, S, H, W), None for none.
-        weight: importance of each fine cell (H, W), areas times validity.
-        project: the constraint of the domain, `project(fine, coarse)`.
-        penalty: what a soft constraint adds to the loss per sample, `penalty(fine, coarse)`; None for none.
-    """
-
-    static: Tensor | None
-    weight: Tensor
-    project: Projection
-    penalty: Projection | None = None
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same on another device; the constraint's own tensors are its owner's to move."""
-        static = None if self.static is None else self.static.to(device)
-        return replace(self, static=static, weight=self.weight.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +26,54 @@ class Conditions:
         conserved: the values that the constraint refers to, on cells of their own; those on blocks where these are the
             same cells.
         reference: first guess of the fine fields in physical units (batch, output, H, W).
+        high: upper limits of single cells, likewise, for constraints that want some.
     """
 
     features: Tensor
     coarse: Tensor
     conserved: Tensor
     reference: Tensor
+    high: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def at(self, indices: Tensor | slice) -> Self:
         """The conditions of some samples."""
-        return type(self)(*(each[indices] for each in vars(self).values()))
+        return self._each(lambda values: values[indices])
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
-        return type(self)(*(each.to(device) for each in vars(self).values()))
+        return self._each(lambda values: values.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        kept: dict[str, Any] = {name: each if each is None else change(each) for name, each in vars(self).items()}
+        return type(self)(**kept)
+
+
+Projection = Callable[[Tensor, Conditions], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A domain as a head sees it.
+
+    Attributes:
+        static: fields without time (1, S, H, W), None for none.
+        weight: importance of each fine cell (H, W), areas times validity.
+        project: the constraint of the domain, `project(fine, given)`.
+        penalty: what a soft constraint adds to the loss per sample, `penalty(fine, given)`; None for none.
+    """
+
+    static: Tensor | None
+    weight: Tensor
+    project: Projection
+    penalty: Projection | None = None
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device; the constraint's own tensors are its owner's to move."""
+        static = None if self.static is None else self.static.to(device)
+        return replace(self, static=static, weight=self.weight.to(device))
 
 
 class Head(nn.Module, ABC):

@@ -89,7 +89,7 @@ class PointHead(Head):
     def sample(
         self, given: Conditions, members: int, generator: torch.Generator, project: Projection | None = None
     ) -> Tensor:
-        admissible = (project or self.place.project)(self(given).to(given.reference.dtype), given.conserved)
+        admissible = (project or self.place.project)(self(given).to(given.reference.dtype), given)
         return admissible[None].expand(members, *admissible.shape)
 
     def placed(self, device: torch.device | str) -> PointHead:
@@ -117,9 +117,9 @@ class PointHead(Head):
 
     def _loss_of(self, field: Tensor, fine: Tensor, given: Conditions) -> Tensor:
         place, field = self.place, field.to(fine.dtype)
-        admissible = place.project(field, given.conserved)
+        admissible = place.project(field, given)
         value = self._loss(admissible / self.scale, fine / self.scale, place.weight)
-        return value if place.penalty is None else value + place.penalty(field, given.conserved)
+        return value if place.penalty is None else value + place.penalty(field, given)
 
     def _each(self, fields: Tensor, apply: Callable[[Link, Tensor], Tensor]) -> Tensor:
         return torch.stack([apply(link, fields[:, output]) for output, link in enumerate(self.links)], dim=1)

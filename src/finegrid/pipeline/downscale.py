@@ -118,8 +118,7 @@ def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
 
 def _settled(downscaler: Downscaler, fields: xr.Dataset) -> xr.Dataset:
     """The coarse fields as the model sees them; checked before anything is computed."""
-    inputs = downscaler.domain.inputs
-    given = inputs.conserved(inputs.read(fields))
+    given = downscaler.domain.inputs.conserved(downscaler.read(fields))
     if not given.sizes["time"]:
         raise InputError(f"{fields.encoding.get('source', 'the coarse input')} has no times; expected at least one")
     return given

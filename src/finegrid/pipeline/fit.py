@@ -21,9 +21,12 @@ from finegrid.backbones import BACKBONES
 from finegrid.constraints import CONSTRAINTS
 from finegrid.conventions import InputError
 from finegrid.conventions.components import build, completed
+from finegrid.data import ADJUSTMENTS, pair
 from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler
 from finegrid.evaluation import Evaluation, evaluate
+from finegrid.evaluation.agreement import Agreement
 from finegrid.losses import LOSSES
+from finegrid.pipeline.agreeing import agreements_of
 from finegrid.pipeline.ledger import Run, Watch, append
 from finegrid.pipeline.material import Material, gathered
 from finegrid.pipeline.naming import RIVALS, name_of, named
@@ -93,6 +96,7 @@ def fitted_and_judged(
 ) -> tuple[Downscaler, Evaluation | None, str]:
     """Fit on the learning times and judge on the test times; logs, scores and report go to `folder`."""
     coarse, fine = material.at(material.learning)
+    agreements = agreements_of(pair(coarse, fine, variables=downscaler.variables, predictors=downscaler.predictors))
     downscaler.fit(
         coarse,
         fine,
@@ -109,8 +113,8 @@ def fitted_and_judged(
     rivals = [name for name in baselines if name != name_of(downscaler)]
     learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
     evaluation = _judged(downscaler, learnt, material, task)
-    _write(evaluation, folder, downscaler)
-    advice = (_disagreement(evaluation, downscaler), _below_zero(evaluation, downscaler))
+    _write(evaluation, folder, downscaler, agreements)
+    advice = (_disagreement(agreements, downscaler), _below_zero(evaluation, downscaler))
     return downscaler, evaluation, "\n".join(each for each in advice if each)
 
 
@@ -128,13 +132,14 @@ def _below_zero(evaluation: Evaluation, downscaler: Downscaler) -> str:
     return f"{' and '.join(found)} are below zero. A constraint that keeps the sign: --method {word}+multiplicative"
 
 
-def _disagreement(evaluation: Evaluation, downscaler: Downscaler) -> str:
+def _disagreement(agreements: Sequence[Agreement], downscaler: Downscaler) -> str:
     """What to tell who forces a fine field to agree with a coarse one that comes from elsewhere."""
-    found = [note for note in evaluation.notes if "disagree" in note]
+    found = [each for each in agreements if each.fires]
     if not found or not downscaler.conservation.conserves:
         return ""
     word = name_of(downscaler).partition("+")[0]
-    return " ".join([*found, f"Compare with a method that does not force agreement: --method {word}+none"])
+    told = [f"Coarse and fine {each.name} disagree. {' '.join(each.advice)}" for each in found]
+    return "\n".join([*told, f"Compare with a method that does not force agreement: --method {word}+relaxed"])
 
 
 def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
@@ -144,13 +149,14 @@ def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
         InputError: on a component or an argument that does not exist; names the nearest one.
     """
     given = _given(recipe)
+    adjust = None if recipe.adjust is None else completed(recipe.adjust, ADJUSTMENTS, "adjustment")
     whole = completed(recipe.downscaler, DOWNSCALERS, "downscaler", *given)
     for key, (components, kind, decided) in _PARTS.items():
         if whole.get(key) is not None:
             name = whole[key] if isinstance(whole[key], str) else whole[key].get("name")
             whole[key] = completed(whole[key], components, kind, *(decided or _told(components.get(name))))
     # As it will be read back: a resumed run must be the same job to the last tuple.
-    full = Recipe.of(replace(recipe, downscaler=whole).to_dict())
+    full = Recipe.of(replace(recipe, downscaler=whole, adjust=adjust).to_dict())
     downscaler: Downscaler = build(full.downscaler, DOWNSCALERS, "downscaler", **_given(full))
     return downscaler, full
 
@@ -195,6 +201,7 @@ def _given(recipe: Recipe) -> dict[str, Any]:
         "cycles": data.cycles,
         "transforms": data.transforms,
         "settings": recipe.training,
+        "adjust": recipe.adjust,
     }
     known = inspect.signature(DOWNSCALERS[name]).parameters if name in DOWNSCALERS else every
     return {key: value for key, value in every.items() if key in known}
@@ -238,13 +245,14 @@ def period_of(truth: xr.Dataset, material: Material) -> str:
     return f"test: {len(time)} times from {str(time[0])[:16]} to {str(time[-1])[:16]}, not seen in training"
 
 
-def _write(evaluation: Evaluation, folder: Path, downscaler: Downscaler) -> None:
+def _write(evaluation: Evaluation, folder: Path, downscaler: Downscaler, agreements: Sequence[Agreement]) -> None:
     evaluation.to_json(folder / SCORES)
     log = folder / LOG
     provenance = {"model": downscaler.digest, "finegrid": __version__}
     if isinstance(downscaler, NeuralDownscaler):
         provenance["seed"] = str(downscaler.settings.seed)
-    evaluation.report(folder / REPORT, training_log=log if log.exists() else None, provenance=provenance)
+    log_file = log if log.exists() else None
+    evaluation.report(folder / REPORT, training_log=log_file, provenance=provenance, agreements=agreements)
 
 
 __all__ = ["Fitted", "Interrupted", "built", "fit", "fitted_and_judged", "has_checkpoint", "how_to_resume"]

@@ -22,6 +22,12 @@ def named(name: str, **options: Any) -> Downscaler:
     return method(name, **{"constraint": DEFAULT_CONSTRAINT, **options})
 
 
+def adjustment_of(name: str) -> dict[str, Any] | None:
+    """What a recipe says under `adjust` for a method name."""
+    adjust = named(name).adjust
+    return None if adjust is None else _table(adjust)
+
+
 def table_of(name: str) -> dict[str, Any]:
     """What a recipe says under `downscaler` for a method name.
 
@@ -41,6 +47,8 @@ def name_of(downscaler: Downscaler) -> str:
     if isinstance(downscaler, NeuralDownscaler):
         mean = "" if downscaler.mean is None else f"-on-{_word(downscaler.mean)}"
         word = f"{_word(downscaler.backbone)}{mean}"
+    if downscaler.adjust is not None:
+        word = f"{_word(downscaler.adjust)}/{word}"
     constraint = _word(downscaler.constraint)
     return word if constraint == DEFAULT_CONSTRAINT else f"{word}+{constraint}"
 

@@ -49,6 +49,10 @@ def _table(value: Any) -> Any:
     return table
 
 
+def _table_or_none(value: Any) -> Any:
+    return None if value is None else _table(value)
+
+
 def _part(value: Any) -> float | str:
     is_fraction = isinstance(value, int | float) and value <= 1
     return float(value) if is_fraction else period(value)
@@ -136,9 +140,10 @@ def _default_downscaler() -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Recipe:
-    """A whole job: data, downscaler, training."""
+    """A whole job: data, bias adjustment, downscaler, training."""
 
     data: Data
+    adjust: Annotated[dict[str, Any] | None, BeforeValidator(_table_or_none)] = None
     downscaler: Table = field(default_factory=_default_downscaler)
     training: Settings = field(default_factory=Settings)
 

@@ -1,0 +1,77 @@
+"""The commands that look at files and bring them onto other grids, before anything is learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Period = Annotated[str | None, typer.Option("--time", help="A period: 2019, 2019-03, 1983/1996.")]
+
+
+def check(
+    coarse: Annotated[str, typer.Argument(help="Coarse file or pattern.")],
+    fine: Annotated[str, typer.Argument(help="Fine file or pattern, of the same times.")],
+    *,
+    variables: Annotated[list[str] | None, typer.Option(help="What to compare: tas,pr or fine=coarse names.")] = None,
+    predictors: Annotated[list[str] | None, typer.Option(help="Further coarse variables for the recipe.")] = None,
+    time: Period = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the recipe to this file.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Write maps of the bias to this folder.")] = None,
+) -> None:
+    r"""Look at a coarse and a fine file: do they fit together, do they agree, and what to do with them.
+
+    \b
+    finegrid check era.nc obs.nc
+    finegrid check era.nc obs.nc --variables tas=t2m --out recipe.yaml
+    """
+    from finegrid.cli import showing, words
+    from finegrid.pipeline.checking import check as do
+    from finegrid.pipeline.checking import look
+
+    showing.looks({"coarse": look(coarse), "fine": look(fine)})
+    found = do(coarse, fine, variables=words.mapped(variables) or None, predictors=words.listed(predictors), time=time)
+    showing.checked(found)
+    if out is not None:
+        out.write_text(found.yaml, encoding="utf-8")
+    if maps is not None:
+        showing.bias_maps(found, maps)
+
+
+def regrid(
+    files: Annotated[list[str], typer.Argument(help="Files or patterns.")],
+    *,
+    like: Annotated[str, typer.Option(help="A file on the wanted grid.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .nc or .zarr.")],
+    method: Annotated[str, typer.Option(help="conservative, bilinear, bicubic or nearest.")] = "conservative",
+    variables: Annotated[list[str] | None, typer.Option(help="What to remap; by default everything.")] = None,
+    min_valid: Annotated[float, typer.Option(min=0, max=1, help="Part of a target cell that must have values.")] = 0.0,
+    weights: Annotated[Path | None, typer.Option(help="A weight file of ESMF, xesmf or finegrid to use.")] = None,
+    save_weights: Annotated[Path | None, typer.Option(help="Write the weights to this file.")] = None,
+    time: Period = None,
+) -> None:
+    r"""Bring files onto the grid of another file: any pair of grids, files of any length.
+
+    \b
+    finegrid regrid pr.nc --like obs.nc --out pr_on_obs.nc
+    finegrid regrid 'ocean/*.nc' --like era.nc --method bilinear --variables tos --out tos.zarr
+    """
+    from finegrid.cli import words
+    from finegrid.cli.showing import bar
+    from finegrid.pipeline.regrid import regrid as do
+
+    with bar("building weights") as progress:
+        done = do(
+            files,
+            like,
+            out,
+            method=method,
+            variables=words.listed(variables) or None,
+            min_valid=min_valid,
+            weights=weights,
+            save_weights=save_weights,
+            time=time,
+            progress=progress,
+        )
+    typer.echo(f"{done.path}: {' '.join(done.words)}")
