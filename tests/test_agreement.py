@@ -334,7 +334,7 @@ def test_what_cannot_be_compared_is_refused_in_words() -> None:
 def test_words_say_what_was_found_and_what_to_do() -> None:
     found = agreement(*synthetic(winters(8), bias=-1.5, scatter=0.5))
     words = " ".join(found.advice)
-    assert "adjust: {name: shift}" in words and "--adjust shift" in words and "strength: learned" in words
+    assert "adjust: {name: natural}" in words and "--adjust natural" in words and "strength: learned" in words
     assert f"{found.overall.bias:.3f}".replace("-", "−") in words and "\u00a0K on average" in words
     head, line, *rows = found.table().splitlines()
     assert head.startswith("| tas (K) | times | bias (K) |") and set(line) <= set("|-: ") and len(rows) == 1
@@ -416,7 +416,7 @@ def test_the_section_holds_verdict_advice_table_and_picture_and_loads_nothing(ye
     page.close()
     assert not page.open and "http" not in content and "<tas>" in page.text
     assert page.text.index("Only up to a bias") < page.text.index("on average")
-    assert "adjust: {name: shift}" in page.text and "`" not in page.text
+    assert "adjust: {name: natural}" in page.text and "`" not in page.text
     assert len(page.named("tr")) == 6 and len(page.named("code")) >= 3
     (image,) = page.named("img")
     assert image["alt"] and str(image["src"]).startswith("data:image/svg+xml;base64,")

@@ -236,13 +236,32 @@ def test_a_coarse_domain_that_does_not_cover_the_fine_one_is_told_with_both_exte
     assert "data.crop" in text
 
 
-def test_a_fine_grid_that_is_no_multiple_of_blocks_gets_the_crop_that_is(toy_coarse, toy_fine):
+def test_a_fine_grid_that_is_no_multiple_of_blocks_is_extended_by_missing_cells(toy_coarse, toy_fine):
     odd = toy_fine.isel(lat=slice(0, 15), lon=slice(0, 22))
-    text = message(toy_coarse, odd)
-    assert "15 x 22 cells, which blocks of 4 x 4 cells (one coarse cell) do not fill" in text
-    assert "data.crop: {y: [45.125, 47.875], x: [5.125, 9.875]}" in text
-    cropped = odd.sel(lat=slice(45.125, 47.875), lon=slice(5.125, 9.875))
-    assert pair(toy_coarse, cropped).factor == (4, 4)
+    found = pair(toy_coarse, odd)
+    assert (found.factor, found.shape, found.grid.shape) == ((4, 4), (15, 22), (16, 24))
+    assert not found.grid.mask[15:].any() and not found.grid.mask[:, 22:].any() and found.grid.mask[:15, :22].all()
+    assert np.isnan(found.fine.t2m[:, 15:]).all() and found.true_fine.t2m.shape == (60, 15, 22)
+    # Only whole coarse cells can be conserved, and their values are those of the file.
+    assert found.inputs.own.shape == (4, 6)
+    whole = (np.arange(4) < 3)[:, None] & (np.arange(6) < 5)
+    np.testing.assert_array_equal(found.operator.coverage >= 0.99, whole)
+    np.testing.assert_allclose(found.given.t2m, toy_coarse.t2m.values, rtol=1e-6)
+
+
+def test_a_grid_around_the_globe_cannot_be_extended_and_gets_the_crop_that_fits():
+    lat, lon = np.linspace(-90, 90, 37), np.arange(0, 360, 5.0)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(1, "D")
+
+    def globe(lat, lon):
+        values = np.random.default_rng(0).normal(280, 5, (4, len(lat), len(lon))).astype(np.float32)
+        coords = {"time": times, "lat": ("lat", lat, {"units": "degrees_north"})}
+        coords["lon"] = ("lon", lon, {"units": "degrees_east"})
+        return xr.Dataset({"tas": (("time", "lat", "lon"), values, {"units": "K"})}, coords=coords)
+
+    text = message(globe(np.arange(-80, 81, 20.0), np.arange(0, 360, 20.0)), globe(lat, lon))
+    assert "37 x 72 cells, which blocks of 4 x 4 cells (one coarse cell) do not fill" in text
+    assert "data.crop: {y: [-90, 85], x: [0, 355]}" in text
 
 
 def test_a_variable_that_is_missing_everywhere_is_named_with_its_file(toy_coarse, toy_fine):

@@ -77,7 +77,9 @@ def fit(
     variables: Annotated[list[str] | None, typer.Option(help="What to predict: tas,pr or fine=coarse names.")] = None,
     predictors: Annotated[list[str] | None, typer.Option(help="Further coarse variables to learn from.")] = None,
     method: Annotated[str | None, typer.Option(help="ridge, resnet-on-ridge, srresnet+softmax, ...")] = None,
-    adjust: Annotated[str | None, typer.Option(help="Bias adjustment of the coarse fields: shift, scale.")] = None,
+    adjust: Annotated[
+        str | None, typer.Option(help="Bias adjustment of the coarse fields: natural, shift, scale.")
+    ] = None,
     budget: Budget = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,

@@ -16,15 +16,15 @@ is smallest: its gradient is C (A psi(S m) - x) and its second derivative M(psi'
 
     quick     (A S)^-1 times what each cell lacks over its own slope, where the inverse is at hand
     Newton    M(psi') d = C (x - A y), by conjugate gradients
-    alone     every coarse cell goes by itself to where its mean would be right, d_i: sum_j a(i, j) psi_j(s_j + d_i) =
-              c_i x_i. As S has rows that sum to one and q is convex, q falls at every such step; for p exp(s) it is
-              generalised iterative scaling (Darroch and Ratcliff, Ann. Math. Stat. 43, 1972)
+    held      a Newton step, as far as is best, for q(m) + h/2 (m - m0)^T C (m - m0): m0 follows when that is nearly
+              smallest, and h falls
 
-A quick or Newton step is kept where it halves the smallest error so far, else the step alone is taken, so that the
-iteration converges whenever (1) has a solution. For p exp(s) a Newton step that is shortened to log(1 + |d|) / |d|
-makes q fall by itself (Bach, Electron. J. Stat. 4, 2010, section 2.2: the third derivative is bounded by the second).
-Where bounds contradict the coarse values there is no solution: the iteration ends after `_MOST_STEPS`, and the
-violation tells.
+A quick or Newton step is kept where it halves the smallest error so far. Else held is the way on, where nearly all
+cells between coarse ones lie at their limits and M is singular or nearly so: it is the proximal point method
+(Rockafellar, SIAM J. Control Optim. 14, 1976), which converges whenever (1) has a solution. For p exp(s) a Newton step
+that is shortened to log(1 + |d|) / |d| makes q fall by itself (Bach, Electron. J. Stat. 4, 2010, section 2.2: the third
+derivative is bounded by the second). Where bounds contradict the coarse values there is no solution: the iteration ends
+after `_MOST_STEPS`, and the violation tells.
 
 The gradient is the implicit derivative of (1) (`implicit`).
 """
@@ -34,7 +34,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -46,10 +46,14 @@ Index = Tensor | tuple[slice, Tensor]
 
 # Relative error of the means at which the iteration ends, and its longest; while a network learns, less will do.
 _EXACT, _LEARNING = 1e-9, 1e-4
-_MOST_STEPS, _FEW_STEPS = 60, 10
-_MOST_SEARCHED = 40
-# Part of the residual that a Newton step may leave, that of a search alone, and that of a gradient in single precision.
-_NEWTON, _SEARCHED, _GRADIENT = 1e-3, 0.05, 1e-2
+_MOST_STEPS, _FEW_STEPS = 80, 10
+# Part of the residual that a Newton step may leave, and that of a gradient in single precision.
+_NEWTON, _GRADIENT = 1e-3, 1e-2
+# Numbers beyond this many times the usual value would drown it in rounding.
+_HUGE = 1e9
+# Held steps: the first h, as a part of the largest slope; how it falls; and what is nearly smallest.
+_HELD, _LOOSENED, _NEARLY = 1e-2, 0.1, 0.2
+_MOST_SEARCHED, _SEARCHED = 40, 0.3
 
 
 class Response(ABC):
@@ -174,18 +178,40 @@ def _quickly(problem: Problem, operator: SparseMean, here: _State, tolerance: fl
     return here
 
 
+@dataclass(frozen=True)
+class _Hold:
+    """What held steps stay near to: numbers m0, h, and the weight of coarse cells (cells, 1)."""
+
+    numbers: Tensor
+    strength: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, here: _State, problem: Problem, operator: SparseMean) -> Self:
+        slope = problem.response.slope(here.shift, here.value).amax(0)
+        return cls(here.numbers, _HELD * torch.where(slope > 0, slope, 1.0), operator.weight.to(here.gap))
+
+    def pull(self, here: _State) -> Tensor:
+        """What keeps the means from the coarse values."""
+        return self.strength * (here.numbers - self.numbers)
+
+    def moved(self, here: _State, newton: Tensor, problem: Problem) -> _Hold:
+        """Follows Newton steps at once, held ones when nothing else is left to gain."""
+        left = torch.where(problem.active, here.gap - self.pull(here), 0.0).abs() / problem.scale
+        done = left.amax(0) <= _NEARLY * here.error
+        numbers = torch.where(newton | done, here.numbers, self.numbers)
+        return _Hold(numbers, torch.where(done & ~newton, _LOOSENED * self.strength, self.strength), self.weight)
+
+    def picked(self, columns: Tensor) -> _Hold:
+        return _Hold(self.numbers[:, columns], self.strength[columns], self.weight)
+
+
 def _surely(problem: Problem, operator: SparseMean, here: _State, tolerance: float, most: int) -> Tensor:
-    """Newton steps, and steps alone where these do not help."""
-    shift, record = torch.empty_like(here.shift), here.error
+    """Newton steps, and held ones where these do not help."""
+    shift, record, hold = torch.empty_like(here.shift), here.error, _Hold.of(here, problem, operator)
     columns = torch.arange(len(record), device=record.device)
     for _ in range(most):
-        step = _newton(problem, operator, here)
-        sure = problem.response.shortened(step)
-        there = _State.at(here.numbers + (step if sure is None else sure), problem, operator)
-        better = there.error <= 0.5 * record
-        if sure is None and not bool(better.all()):
-            other = _State.at(here.numbers + _alone(problem, operator, here), problem, operator)
-            there = there.where(better, other)
+        there, hold = _onwards(problem, operator, here, record, hold)
         here, record = there, torch.minimum(record, there.error)
         done = here.error <= tolerance
         if bool(done.any()):
@@ -193,9 +219,41 @@ def _surely(problem: Problem, operator: SparseMean, here: _State, tolerance: flo
             keep = torch.nonzero(~done)[:, 0]
             if not len(keep):
                 return shift
-            problem, here, record, columns = problem.picked(keep), here.picked(keep), record[keep], columns[keep]
+            problem, here, hold = problem.picked(keep), here.picked(keep), hold.picked(keep)
+            record, columns = record[keep], columns[keep]
     shift[:, columns] = here.shift
     return shift
+
+
+def _onwards(problem: Problem, operator: SparseMean, here: _State, record: Tensor, hold: _Hold) -> tuple[_State, _Hold]:
+    slope = problem.response.slope(here.shift, here.value)
+    step = conjugate_gradients(operator.stiffness(slope), hold.weight * here.gap, problem.active, _NEWTON)
+    sure = problem.response.shortened(step)
+    there = _State.at(here.numbers + (step if sure is None else sure), problem, operator)
+    if sure is not None:
+        return there, hold
+    newton = (there.error <= 0.5 * record) & (there.numbers.abs() <= _HUGE * problem.scale.amax(0)).all(0)
+    if not bool(newton.all()):
+        there = there.where(newton, _held(problem, operator, here, hold, slope))
+    return there, hold.moved(there, newton, problem)
+
+
+def _held(problem: Problem, operator: SparseMean, here: _State, hold: _Hold, slope: Tensor) -> _State:
+    """A held step, between brackets: what it still has to gain falls along it."""
+    matrix = operator.stiffness(slope).plus(hold.strength * hold.weight)
+    step = conjugate_gradients(matrix, hold.weight * (here.gap - hold.pull(here)), problem.active, _NEWTON)
+    gain = (hold.weight * (here.gap - hold.pull(here)) * step).sum(0)
+    low, high, length = torch.zeros_like(gain), torch.full_like(gain, torch.inf), torch.ones_like(gain)
+    for _ in range(_MOST_SEARCHED):
+        there = _State.at(here.numbers + length * step, problem, operator)
+        left = (hold.weight * (there.gap - hold.pull(there)) * step).sum(0)
+        found = left.abs() <= _SEARCHED * gain.abs()
+        if bool(found.all()):
+            break
+        low, high = torch.where(left > 0, length, low), torch.where(left > 0, high, length)
+        between = torch.where(torch.isinf(high), 4 * length, (low + high) / 2)
+        length = torch.where(found, length, between)
+    return there
 
 
 def _quick(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
@@ -203,44 +261,3 @@ def _quick(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
     alone = torch.where(problem.active & (slope > 0), here.gap / torch.where(slope > 0, slope, 1.0), 0.0)
     inverse = operator.inverse_as(alone)
     return alone if inverse is None else torch.where(problem.active, inverse @ alone, 0.0)
-
-
-def _newton(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
-    matrix = operator.stiffness(problem.response.slope(here.shift, here.value))
-    return conjugate_gradients(matrix, operator.weight.to(here.gap) * here.gap, problem.active, _NEWTON)
-
-
-def _alone(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
-    """Every coarse cell by itself, by Newton's method between brackets."""
-    entries = operator.entries
-    response, base = problem.response.picked(entries.fine), here.shift[entries.fine]
-
-    def lacking(step: Tensor) -> tuple[Tensor, Tensor]:
-        shift = base + step[entries.coarse]
-        value = response.value(shift)
-        slope = response.slope(shift, value)
-        return problem.coarse - entries.mean(value), entries.mean(slope)
-
-    left, right = _brackets(here, lacking)
-    step, near = torch.zeros_like(here.gap), _SEARCHED * here.gap.abs()
-    for _ in range(_MOST_SEARCHED):
-        gap, slope = lacking(step)
-        if bool((gap.abs() <= near).all()):
-            break
-        left, right = torch.where(gap > 0, step, left), torch.where(gap < 0, step, right)
-        newton = step + gap / torch.where(slope > 0, slope, 1.0)
-        inside = (slope > 0) & (newton > left) & (newton < right)
-        step = torch.where(gap == 0, step, torch.where(inside, newton, (left + right) / 2))
-    return torch.where(problem.active, step, 0.0)
-
-
-def _brackets(here: _State, lacking: Any) -> tuple[Tensor, Tensor]:
-    """Steps at which means are too low and too high, by doubling."""
-    width = torch.full_like(here.gap, float(here.gap.abs().max()))
-    left, right = -width, width
-    for _ in range(_MOST_SEARCHED):
-        low, high = lacking(left)[0] < 0, lacking(right)[0] > 0
-        if not bool((low | high).any()):
-            break
-        left, right = torch.where(low, 2 * left, left), torch.where(high, 2 * right, right)
-    return left, right

@@ -115,10 +115,10 @@ def _raised(prior: Tensor, least: Tensor, operator: SparseMean, free: Tensor | N
     if not bool((operator.mean_of(prior * own) < least).any()):
         return prior
     alone = operator.mean_of(own) > 0
-    usable = torch.where(operator.spread_of(alone.to(free.dtype)) > 0.999, own, free)
+    usable = torch.where(operator.blend_of(alone.to(free.dtype)) > 0.999, own, free)
     room = operator.mean_of(usable)
     lacking = torch.where(room > 0, (least - operator.mean_of(prior * usable)).clamp(min=0), 0.0)
-    return prior + usable * operator.spread_of(lacking / torch.where(room > 0, room, 1.0))
+    return prior + usable * operator.blend_of(lacking / torch.where(room > 0, room, 1.0))
 
 
 @dataclass(frozen=True)

@@ -12,37 +12,24 @@ from scipy import sparse
 from torch import Tensor
 
 
-class Entries:
-    """The pairs of a coarse and a fine cell that share area, as cells of their own: then none is in two coarse cells.
+class Pairs:
+    """The pairs of a coarse and a fine cell that share area."""
 
-    Attributes:
-        coarse: the coarse cell of each pair.
-        fine: its fine cell.
-    """
-
-    def __init__(self, shared: sparse.csr_array, weight: np.ndarray) -> None:
-        self.coarse = torch.as_tensor(np.repeat(np.arange(shared.shape[0]), np.diff(shared.indptr)))
-        self.fine = torch.as_tensor(shared.indices.astype(np.int64))
-        part = scaled_rows(shared, weight)
-        places = (part.data, np.arange(part.nnz), part.indptr)
-        self._mean = Product(sparse.csr_array(places, shape=(shared.shape[0], part.nnz)))
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Weighted mean over the pairs of each coarse cell, (pairs, batch) -> (coarse cells, batch)."""
-        return self._mean(values)
+    def __init__(self, shared: sparse.csr_array) -> None:
+        self._cells = shared.shape[0]
+        self._coarse = torch.as_tensor(np.repeat(np.arange(self._cells), np.diff(shared.indptr)))
+        self._fine = torch.as_tensor(shared.indices.astype(np.int64))
 
     def largest(self, columns: Tensor) -> Tensor:
-        """The largest fine value of each coarse cell; 0 where there is none."""
-        shape = self._mean.shape[0], columns.shape[1]
-        start = torch.full(shape, -torch.inf, dtype=columns.dtype, device=columns.device)
-        index = self.coarse[:, None].expand(-1, columns.shape[1])
-        found = start.scatter_reduce(0, index, columns[self.fine], "amax")
+        """The largest value of each coarse cell, (fine cells, batch) -> (coarse cells, batch); 0 of none."""
+        start = torch.full((self._cells, columns.shape[1]), -torch.inf, dtype=columns.dtype, device=columns.device)
+        index = self._coarse[:, None].expand(-1, columns.shape[1])
+        found = start.scatter_reduce(0, index, columns[self._fine], "amax")
         return torch.where(torch.isneginf(found), 0.0, found)
 
     def move(self, function: Callable[[Tensor], Tensor]) -> None:
         device = function(torch.empty(0)).device
-        self.coarse, self.fine = self.coarse.to(device), self.fine.to(device)
-        self._mean.move(function)
+        self._coarse, self._fine = self._coarse.to(device), self._fine.to(device)
 
 
 class Matrix:
@@ -59,6 +46,10 @@ class Matrix:
     def diagonal(self) -> Tensor:
         """The diagonals (coarse cells, batch)."""
         return self._values[self._pattern.diagonal]
+
+    def plus(self, diagonal: Tensor) -> Matrix:
+        """The same with something added to the diagonals (coarse cells, batch)."""
+        return Matrix(self._values.index_add(0, self._pattern.diagonal, diagonal), self._pattern)
 
 
 class Product:

@@ -44,7 +44,14 @@ class SoftConstraint(nn.Module):
     def penalty(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         """Weighted mean square violation of each sample, ``(...,)``, dimensionless; add it to the loss."""
         known = torch.isfinite(coarse)
-        target = operator.spread(torch.where(known, coarse, 0.0))
-        gap = torch.where(known, operator.mean(fine - target) / self.scale, 0.0)
+        target = torch.where(known, coarse, 0.0)
+        # Where no cells are shared, the mean of differences is more exact than the difference of means.
+        lacking = operator.mean(fine - operator.spread(target)) if operator.disjoint else operator.mean(fine) - target
+        gap = torch.where(known & _filled(fine, operator), lacking / self.scale, 0.0)
         count = known.expand(gap.shape).sum((-3, -2, -1)).clamp(min=1)
         return self.alpha * gap.square().sum((-3, -2, -1)) / count
+
+
+def _filled(fine: Tensor, operator: Aggregation) -> Tensor:
+    """Coarse cells that have fine cells."""
+    return operator.mean(torch.ones(fine.shape[-3:], dtype=fine.dtype, device=fine.device)) > 0

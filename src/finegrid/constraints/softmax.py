@@ -68,8 +68,11 @@ class SoftmaxConstraint(HardConstraint):
     def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
         exponent = fine / by_column(self.scale, fine)
         # Around the mean of the cells, and never so far from it that float32 overflows.
-        centre = operator.spread_of(operator.mean_of(exponent.detach()))
-        return proportional(torch.exp((exponent - centre).clamp(-_FARTHEST, _FARTHEST)), coarse, operator, active)
+        centre = operator.blend_of(operator.mean_of(exponent))
+        weight = torch.exp((exponent - centre).clamp(-_FARTHEST, _FARTHEST))
+        # In the size of the coarse values already: cells that lie in coarse cells by a part answer to them by a part.
+        size = torch.where(active, coarse / _one_if_void(operator.mean_of(weight)), 1.0)
+        return proportional(weight * operator.blend_of(size), coarse, operator, active)
 
 
 def _one_if_void(mean: Tensor) -> Tensor:

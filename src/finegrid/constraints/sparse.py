@@ -3,10 +3,11 @@
 With a(i, j) the area that coarse cell i shares with the valid fine cell j,
 
     mean      (A y)_i = sum_j a(i, j) y_j / c_i,       c_i = sum_j a(i, j)
-    spread    (S m)_j = sum_i a(i, j) m_i / f_j,       f_j = sum_i a(i, j)
+    spread    (S m)_j = sum_i a(i, j) m_i / f_j,       f_j the area of fine cell j
 
-S is the adjoint of A in the products weighted by c and f. Constraints on shared cells are solved for one number per
-coarse cell (`balance`), for which this module has the matrix
+S is the adjoint of A in the products weighted by c and f: a fine cell of which only a part lies in a coarse cell
+answers to it by that part. Constraints on shared cells are solved for one number per coarse cell (`balance`), for which
+this module has the matrix
 
     M(d) = C A diag(d) S,      M(d)(i, k) = sum_j a(i, j) a(k, j) d_j / f_j
 
@@ -25,7 +26,7 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from finegrid.constraints.products import Entries, Matrix, Product, Stiffness, scaled_rows
+from finegrid.constraints.products import Matrix, Pairs, Product, Stiffness, scaled_rows
 
 # Coarse cells up to which an inverse is kept, and the entry of it from which cells cannot be told apart.
 _DENSE, _ILL = 1024, 1e6
@@ -39,34 +40,49 @@ class SparseMean(nn.Module):
             for coarse cells that are not constrained.
         fine: rows and columns of the fine field.
         coarse: rows and columns of the coarse field.
+        area: areas of the fine cells, in the unit of the shared ones; by default what they share in all. Where no fine
+            cell is in two coarse cells it does not matter: every fine cell is all of its coarse cell's.
 
     Attributes:
         weight: c_i (coarse cells, 1), in units of the mean shared area.
         touched: fine cells that a constrained coarse cell touches (H, W).
         exclusive: those that only one touches (fine cells, 1).
-        entries: every pair of cells that share area.
+        inverse_part: one over the part of each fine cell that lies in constrained coarse cells (fine cells, 1).
         inverse: (A S)^-1 in float64 where it is small enough and exists.
     """
 
     weight: Tensor
     touched: Tensor
     exclusive: Tensor
+    inverse_part: Tensor
 
-    def __init__(self, shared: sparse.csr_array, fine: tuple[int, int], coarse: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        shared: sparse.csr_array,
+        fine: tuple[int, int],
+        coarse: tuple[int, int],
+        *,
+        area: np.ndarray | None = None,
+    ) -> None:
         super().__init__()
         self.fine, self.coarse = fine, coarse
         self._inverses: dict[torch.dtype, Tensor] = {}
         shared = sparse.csr_array(shared, dtype=np.float64)
-        shared = sparse.csr_array(shared / max(float(shared.data.mean()), 1e-300)) if shared.nnz else shared
+        unit = max(float(shared.data.mean()), 1e-300) if shared.nnz else 1.0
+        shared = sparse.csr_array(shared / unit)
         cover, weight = (np.asarray(shared.sum(axis=axis)) for axis in (0, 1))
+        self.disjoint = bool((np.diff(sparse.csr_array(shared.T).indptr) <= 1).all())
+        self.whole = bool((cover > 0).all())
+        if area is not None and not self.disjoint:
+            cover = np.where(cover > 0, np.maximum(cover, area.ravel() / unit), 0.0)
         self._mean = Product(scaled_rows(shared, weight))
         self._spread = Product(scaled_rows(sparse.csr_array(shared.T), cover))
         self._matrix = Stiffness(shared, cover)
-        self.entries = Entries(shared, weight)
-        self.disjoint = bool((np.diff(sparse.csr_array(shared.T).indptr) <= 1).all())
-        self.whole = bool((cover > 0).all())
+        self._pairs = Pairs(shared)
         self.register_buffer("weight", torch.as_tensor(weight)[:, None], persistent=False)
         self.register_buffer("touched", torch.as_tensor(cover > 0).reshape(fine), persistent=False)
+        part = np.asarray(self._spread(torch.ones(shared.shape[0], 1, dtype=torch.float64))[:, 0])
+        self.register_buffer("inverse_part", _inverted(part), persistent=False)
         single = np.asarray((shared > 0).sum(axis=0)) == 1
         self.register_buffer("exclusive", torch.as_tensor(single)[:, None], persistent=False)
 
@@ -79,7 +95,7 @@ class SparseMean(nn.Module):
         return self.as_coarse(self.max_of(self.fine_columns(fine)), fine)
 
     def spread(self, coarse: Tensor) -> Tensor:
-        """Every fine cell gets the mean of the coarse cells that it lies in; 0 where there is none."""
+        """Every fine cell gets the values of its coarse cells by its parts in them; 0 where there is none."""
         return self.as_fine(self._spread(self.coarse_columns(coarse)), coarse)
 
     def coarse_columns(self, fields: Tensor) -> Tensor:
@@ -101,7 +117,7 @@ class SparseMean(nn.Module):
 
     def max_of(self, columns: Tensor) -> Tensor:
         """The largest of fine columns."""
-        return self.entries.largest(columns)
+        return self._pairs.largest(columns)
 
     def mean_of(self, columns: Tensor) -> Tensor:
         """The mean of fine columns."""
@@ -110,6 +126,10 @@ class SparseMean(nn.Module):
     def spread_of(self, columns: Tensor) -> Tensor:
         """The spread of coarse columns."""
         return self._spread(columns)
+
+    def blend_of(self, columns: Tensor) -> Tensor:
+        """Fine columns that are the weighted means of the coarse cells that they lie in; 0 where there is none."""
+        return self._spread(columns) * self.inverse_part.to(columns)
 
     def mean_back(self, columns: Tensor) -> Tensor:
         """The transpose of the mean: coarse columns to fine ones."""
@@ -148,9 +168,13 @@ class SparseMean(nn.Module):
         return self  # cells do not change, and averages of networks need no cells of their own
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> SparseMean:
-        for part in (self._mean, self._spread, self._matrix, self.entries):
+        for part in (self._mean, self._spread, self._matrix, self._pairs):
             part.move(function)
         self.__dict__.pop("inverse", None)
         self._inverses.clear()
         super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def _inverted(part: np.ndarray) -> Tensor:
+    return torch.as_tensor(np.divide(1.0, part, out=np.zeros_like(part), where=part > 0))[:, None]

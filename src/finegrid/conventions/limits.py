@@ -1,4 +1,7 @@
-"""What nature allows: the lowest and the highest value of a quantity, in the units of the user."""
+"""What nature allows: the lowest and the highest value of a quantity, in the units of the user.
+
+Only limits that fields come near to count: no air is at 0 K, but much of it is dry.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,6 @@ _LIMITS: tuple[tuple[str, str, float, float], ...] = (
     ("surface_downwelling", "", 0.0, np.inf),
     ("toa_incoming", "", 0.0, np.inf),
     ("mass_content_of_water", "", 0.0, np.inf),
-    ("air_pressure", "Pa", 0.0, np.inf),
-    ("surface_air_pressure", "Pa", 0.0, np.inf),
-    ("air_temperature", "K", 0.0, np.inf),
-    ("surface_temperature", "K", 0.0, np.inf),
 )
 
 

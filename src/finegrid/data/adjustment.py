@@ -6,6 +6,7 @@ month, what the coarse field lacks on the training times compared with the means
 
     shift    x' = x + (mean of A fine - mean of x)            temperature, pressure, wind
     scale    x' = x * (mean of A fine / mean of x)            rain, humidity, radiation: no value changes its sign
+    natural  scale for what cannot be negative, shift for all else
 
 Trends are kept: additive ones by shift, relative ones by scale. Months without training times take the mean over all.
 """
@@ -21,7 +22,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finegrid.conventions import InputError
+from finegrid.conventions import InputError, natural_limits
 from finegrid.conventions.components import build
 from finegrid.data.inputs import own_name
 from finegrid.data.pairs import Pair
@@ -56,13 +57,12 @@ class Adjustment(ABC):
 
     def fit(self, matched: Pair) -> Self:
         """Learn from a pair: for the values on blocks, and on the coarse file's own cells where there are some."""
-        goals = {name: name for name in matched.variables}
         blocks = Operator.conservative(matched.grid, matched.inputs.grid)(matched.fine)
-        self.numbers = {name: self._learnt(matched.coarse[name], blocks[name]) for name in goals}
+        goals = {name: blocks[name] for name in matched.variables}
         if matched.inputs.own is not None:
-            cells = matched.operator(matched.fine)
-            for name in goals:
-                self.numbers[own_name(name)] = self._learnt(matched.coarse[own_name(name)], cells[name])
+            cells = matched.operator(matched.true_fine)
+            goals |= {own_name(name): cells[name] for name in matched.variables}
+        self.numbers = {name: self._learnt(matched.coarse[name], goal) for name, goal in goals.items()}
         return self
 
     def __call__(self, coarse: xr.Dataset) -> xr.Dataset:
@@ -71,27 +71,31 @@ class Adjustment(ABC):
         changed = {}
         for name, numbers in self.numbers.items():
             field = coarse[name]
-            changed[name] = field.copy(data=self._changed(field.data, numbers[groups]))
+            changed[name] = field.copy(data=self._kind(field)._changed(field.data, numbers[groups]))
         return coarse.assign(changed)
 
     def _learnt(self, coarse: xr.DataArray, wanted: xr.DataArray) -> Array:
         """Numbers (13, y, x) by group, the first of all times, which stands in for groups without any."""
-        groups = _GROUPS[self.by](coarse.time)
+        groups, kind = _GROUPS[self.by](coarse.time), self._kind(coarse)
         given, goal = np.asarray(coarse.values, np.float64), np.asarray(wanted.values, np.float64)
         known = np.isfinite(given) & np.isfinite(goal)
         result = np.empty((13, *given.shape[1:]))
-        result[:] = self._difference(given, goal, known)
+        result[:] = kind._difference(given, goal, known)
         for group in np.unique(groups):
             chosen = groups == group
-            result[group] = self._difference(given[chosen], goal[chosen], known[chosen])
-        return np.where(np.isfinite(result), result, self.neutral).astype(np.float32)
+            result[group] = kind._difference(given[chosen], goal[chosen], known[chosen])
+        return np.where(np.isfinite(result), result, kind.neutral).astype(np.float32)
+
+    def _kind(self, field: xr.DataArray) -> Adjustment:
+        """The adjustment that a field gets."""
+        return self
 
     def _difference(self, given: NDArray[Any], goal: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float64]:
         count = known.sum(axis=0)
         means = [np.where(known, each, 0.0).sum(axis=0) / np.maximum(count, 1) for each in (given, goal)]
         return np.where(count > 0, self._lacking(*means), np.nan)
 
-    neutral: ClassVar[float]
+    neutral: ClassVar[float] = 0.0
 
     @abstractmethod
     def _lacking(self, given: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,7 +133,17 @@ class Scale(Adjustment):
         return values * numbers
 
 
-ADJUSTMENTS: dict[str, type[Adjustment]] = {"shift": Shift, "scale": Scale}
+class Natural(Shift):
+    """Scales what cannot be negative, and shifts all else."""
+
+    name = "natural"
+
+    def _kind(self, field: xr.DataArray) -> Adjustment:
+        name = str(field.name).removesuffix(own_name(""))
+        return Scale(self.by) if natural_limits(name, field.attrs)[0] == 0 else Shift(self.by)
+
+
+ADJUSTMENTS: dict[str, type[Adjustment]] = {each.name: each for each in (Shift, Scale, Natural)}
 
 
 def adjustment(table: str | Mapping[str, Any] | None) -> Adjustment | None:

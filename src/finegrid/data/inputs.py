@@ -16,7 +16,7 @@ import xarray as xr
 
 from finegrid.conventions import InputError, convert_units, find_variable, harmonise
 from finegrid.conventions.errors import provenance
-from finegrid.data.matching import on_blocks, own_window, same_window, turned
+from finegrid.data.matching import check_covers, on_blocks, own_window, same_window, turned
 from finegrid.grids import Grid, Operator
 
 _OWN_DIMS = ("row", "column")
@@ -79,12 +79,12 @@ class CoarseInputs:
 
     def placed(self, fields: xr.Dataset, source: str) -> tuple[xr.Dataset, str]:
         """Standard fields in the right units on the blocks, own cells beside them; and whether they were remapped."""
-        blocks, way = on_blocks(fields, self.grid, source)
+        blocks, way = on_blocks(fields, self.grid, source, whole=self.own is None)
         if self.own is None:
             return blocks, way
-        values = on_own_cells(fields[list(self.variables)], self.own)
+        values = on_own_cells(fields[list(self.variables)], self.own, source)
         beside = {
-            own_name(name): (("time", *_OWN_DIMS), values[name].transpose("time", "y", "x").data)
+            own_name(name): (("time", *_OWN_DIMS), values[name].transpose("time", "y", "x").data, values[name].attrs)
             for name in self.variables
         }
         return blocks.assign(beside), way
@@ -116,22 +116,27 @@ class CoarseInputs:
         return cls(*known, grid, None if own is None else Grid.from_dict(own))
 
 
-def on_own_cells(fields: xr.Dataset, own: Grid) -> xr.Dataset:
-    """Standard fields on the cells of the training file; of a file with other cells, their means by area."""
+def on_own_cells(fields: xr.Dataset, own: Grid, source: str) -> xr.Dataset:
+    """Standard fields on the cells of the training file; of a file with other cells, their means by area.
+
+    Raises:
+        InputError: when the file does not cover these cells.
+    """
     fields = turned(fields, own)
     given = Grid.of(fields)
     window = same_window(own, given)
     if window is not None:
         return fields.isel(y=window[0], x=window[1])
+    check_covers(given, own, source)
     around = own_window(own, given)
     part = fields.isel(y=around[0], x=around[1])
     return Operator.conservative(Grid.of(part), own)(part)
 
 
-def settled(coarse: xr.Dataset, fine: Grid, grid: Grid) -> Grid | None:
-    """The coarse file's own cells over the fine domain, None where these are the blocks `grid`."""
+def settled(coarse: xr.Dataset, fine: Grid, grid: Grid, *, blocks: bool) -> Grid | None:
+    """The coarse file's own cells over the fine domain, None where these are the blocks `grid`, and may be."""
     given = Grid.of(turned(coarse, fine))
-    if same_window(grid, given) is not None:
+    if blocks and same_window(grid, given) is not None:
         return None
     return given.cropped(*own_window(fine, given))
 

@@ -25,15 +25,17 @@ COVERED = 0.99
 _LIKE = 1.5
 
 
-def block_grid(fine: Grid, coarse: Grid) -> Grid:
-    """The blocks of fine cells: the coarse file's own cells, or about as large where these are no blocks.
+def work_grids(fine: Grid, coarse: Grid) -> tuple[Grid, Grid]:
+    """The fine grid and its blocks: the coarse file's own cells, or about as large where these are no blocks.
+
+    Where blocks do not fill the fine grid, it is extended by masked cells.
 
     Raises:
-        InputError: when coarse cells are no larger than fine ones, or no whole number of blocks fills the fine grid.
+        InputError: when coarse cells are no larger than fine ones, or a fine grid around the globe is not filled.
     """
     window = block_window(fine, coarse)
     if window is not None:
-        return coarse.cropped(*window)
+        return fine, coarse.cropped(*window)
     ratio = float(np.sqrt(np.median(coarse.area) / np.median(fine.area)))
     wanted = _factors(fine, coarse, ratio)
     if max(wanted) < 2:
@@ -41,18 +43,27 @@ def block_grid(fine: Grid, coarse: Grid) -> Grid:
             f"got coarse cells {ratio:.2g} times the size of fine cells; expected coarse cells that are larger; "
             "check that the two files are not exchanged (--coarse and --fine)"
         )
-    # Cells of the file that consist of fine cells deserve a crop; others are stood for by blocks of whatever size fits.
-    whole = fine.aligned(coarse) and _subdivided(fine, coarse)
-    factor = wanted if whole else tuple(_dividing(size, each) for size, each in zip(fine.shape, wanted, strict=True))
+    whole = _filled(fine, wanted)
+    if whole is not None:
+        return whole, whole.coarsened(wanted).masked(None)
+    # Nothing can be added behind a pole or around the globe: blocks of another size, then.
+    factor = tuple(_dividing(size, each) for size, each in zip(fine.shape, wanted, strict=True))
     rows, columns = (size % each for size, each in zip(fine.shape, factor, strict=True))
     if rows or columns:
         raise InputError(
             f"got a fine grid of {fine.shape[0]} x {fine.shape[1]} cells, which blocks of {factor[0]} x {factor[1]} "
-            f"cells (one coarse cell) do not fill; expected multiples; leave out {rows} row(s) and {columns} column(s) "
-            f"with data.crop: {{y: [{fine.y[0]:g}, {fine.y[len(fine.y) - 1 - rows]:g}], x: [{fine.x[0]:g}, "
-            f"{fine.x[len(fine.x) - 1 - columns]:g}]}} or fine.isel(...)"
+            f"cells (one coarse cell) do not fill; expected multiples on a grid that reaches to a pole or around the "
+            f"globe; leave out {rows} row(s) and {columns} column(s) with data.crop: {{y: [{fine.y[0]:g}, "
+            f"{fine.y[len(fine.y) - 1 - rows]:g}], x: [{fine.x[0]:g}, {fine.x[len(fine.x) - 1 - columns]:g}]}} or "
+            "fine.isel(...)"
         )
-    return fine.coarsened((factor[0], factor[1]))
+    return fine, fine.coarsened((factor[0], factor[1])).masked(None)
+
+
+def _filled(fine: Grid, factor: tuple[int, int]) -> Grid | None:
+    """The fine grid, extended to whole blocks where need be; None where it cannot be."""
+    lacking = [-size % each for size, each in zip(fine.shape, factor, strict=True)]
+    return fine.extended(lacking[0], lacking[1]) if any(lacking) else fine
 
 
 def block_window(fine: Grid, coarse: Grid) -> Window | None:
@@ -94,18 +105,25 @@ def same_window(wanted: Grid, given: Grid) -> Window | None:
     return window if window is not None and nesting(given.cropped(*window), wanted) == (1, 1) else None
 
 
-def on_blocks(fields: xr.Dataset, grid: Grid, source: str) -> tuple[xr.Dataset, str]:
+def on_blocks(fields: xr.Dataset, grid: Grid, source: str, *, whole: bool = True) -> tuple[xr.Dataset, str]:
     """Standard fields on the blocks of a downscaler, and how they got there: "crop" or "remap".
+
+    Args:
+        fields: standard fields.
+        grid: the blocks.
+        source: words for the file in error messages.
+        whole: whether every block has to be covered; blocks that were extended beyond the fine file need not be.
 
     Raises:
         InputError: when they do not cover them.
     """
     fields = turned(fields, grid)
     own = Grid.of(fields)
-    window = same_window(grid, own) if _covers(own, grid) else None
+    window = same_window(grid, own) if not whole or _covers(own, grid) else None
     if window is not None:
         return fields.isel(y=window[0], x=window[1]).assign_coords(grid.coords()), "crop"
-    check_covers(own, grid, source)
+    if whole:
+        check_covers(own, grid, source)
     around = own_window(grid, own)
     part = fields.isel(y=around[0], x=around[1])
     return Operator.conservative(Grid.of(part), grid)(part), "remap"
@@ -181,16 +199,6 @@ def _factors(fine: Grid, coarse: Grid, ratio: float) -> tuple[int, int]:
         return rows, columns
     both = max(1, round(ratio))
     return both, both
-
-
-def _subdivided(fine: Grid, coarse: Grid) -> bool:
-    """Whether edges of coarse cells within the fine domain are edges of fine cells."""
-    for mine, theirs in ((fine.y_edges, coarse.y_edges), (fine.x_edges, coarse.x_edges)):
-        inner = theirs[(theirs >= mine[0]) & (theirs <= mine[-1])]
-        apart = np.abs(mine[:, None] - inner[None, :]).min(axis=0)
-        if not len(inner) or apart.max() > 0.01 * float(np.diff(mine).min()):
-            return False
-    return True
 
 
 def _dividing(size: int, wanted: int) -> int:

@@ -11,7 +11,7 @@ import xarray as xr
 from finegrid.conventions import InputError, Names, check_values, find_variable, harmonise
 from finegrid.conventions.errors import provenance
 from finegrid.data.inputs import CoarseInputs, check_known, in_units, settled
-from finegrid.data.matching import block_grid, turned
+from finegrid.data.matching import check_covers, turned, work_grids
 from finegrid.data.splits import Indices
 from finegrid.grids import Grid, Operator, nesting
 
@@ -22,9 +22,11 @@ class Pair:
 
     Attributes:
         coarse: fields named by `inputs.channels`, (time, h, w), and beside them those on the file's own cells.
-        fine: the predicted variables, (time, H, W), in the user's units.
+        fine: the predicted variables, (time, H, W), in the user's units; missing in cells that were added.
         inputs: how `coarse` was taken from the coarse file.
-        grid: fine grid, its mask False where the fine field is always missing.
+        grid: fine grid, its mask False where the fine field is always missing; whole blocks, for which rows and columns
+            may have been added behind the last ones.
+        shape: rows and columns that the fine file has.
         factor: fine cells in a coarse cell along y and x.
         names: the way back to the fine file's own words.
         remapped: whether the coarse file had other cells than whole blocks of fine ones.
@@ -34,6 +36,7 @@ class Pair:
     fine: xr.Dataset
     inputs: CoarseInputs
     grid: Grid
+    shape: tuple[int, int]
     factor: tuple[int, int]
     names: Names
     remapped: bool
@@ -46,7 +49,17 @@ class Pair:
     @property
     def operator(self) -> Operator:
         """The area-weighted mean from the fine cells to those whose values are conserved."""
-        return Operator.conservative(self.grid, self.inputs.conserved_grid)
+        return Operator.conservative(self.true_grid, self.inputs.conserved_grid)
+
+    @property
+    def true_grid(self) -> Grid:
+        """The fine grid of the file, without added cells."""
+        return self.grid.cropped(slice(self.shape[0]), slice(self.shape[1]))
+
+    @property
+    def true_fine(self) -> xr.Dataset:
+        """The fine fields of the file, without added cells."""
+        return self.fine.isel(y=slice(self.shape[0]), x=slice(self.shape[1]))
 
     @property
     def given(self) -> xr.Dataset:
@@ -80,16 +93,29 @@ def pair(
     (low, _), (high, names) = harmonise(coarse, source=sources[0]), harmonise(fine, source=sources[1])
     matched = _matched(low, high, variables, sources)
     low, high = _common_times(low, high[list(matched)], sources)
-    inputs = _settled(low, high, matched, tuple(predictors), sources)
+    inputs, work = _settled(low, high, matched, tuple(predictors), sources)
     fields, way = inputs.placed(_taken(low, inputs, sources[0]), sources[0])
     for part, source in ((fields, sources[0]), (high, sources[1])):
         check_values(part, source=source)
     fields, high = fields.load(), high.load()
-    grid = _masked(Grid.of(high), high)
+    shape = high.sizes["y"], high.sizes["x"]
+    high = _extended(high, work)
+    grid = _masked(work.masked(None), high)
     factor = nesting(grid, inputs.grid)
     if factor is None:
         raise InputError(f"the coarse grid of {sources[0]} is not made of blocks of cells of {sources[1]}")
-    return Pair(fields, high, inputs, grid, factor, names, way == "remap")
+    return Pair(fields, high, inputs, grid, shape, factor, names, way == "remap")
+
+
+def _extended(fine: xr.Dataset, grid: Grid) -> xr.Dataset:
+    """Fine fields on a grid with more rows and columns, missing there."""
+    lacking = {axis: (0, size - fine.sizes[axis]) for axis, size in zip(("y", "x"), grid.shape, strict=True)}
+    if not any(after for _, after in lacking.values()):
+        return fine
+    padded = {name: field.variable.pad(lacking, constant_values=np.nan) for name, field in fine.data_vars.items()}
+    for name, field in fine.data_vars.items():
+        padded[name].attrs = field.attrs
+    return xr.Dataset(padded, coords={"time": fine.time, **grid.coords()}, attrs=fine.attrs)
 
 
 def _matched(
@@ -155,16 +181,19 @@ def _settled(
     matched: Mapping[str, str],
     predictors: tuple[str, ...],
     sources: tuple[str, str],
-) -> CoarseInputs:
-    """The inputs of a downscaler for this pair."""
+) -> tuple[CoarseInputs, Grid]:
+    """The inputs of a downscaler for this pair, and its fine grid, which blocks fill."""
     own = Grid.of(fine)
-    grid = block_grid(own, Grid.of(turned(coarse, own)))
-    theirs = settled(coarse, own, grid)
+    given = Grid.of(turned(coarse, own))
+    work, grid = work_grids(own, given)
+    check_covers(given, own, sources[0])
+    # Blocks that reach beyond the file are no cells that could be conserved.
+    theirs = settled(coarse, own, grid, blocks=work.shape == own.shape)
     units = {name: str(fine[name].attrs.get("units", "")) for name in matched}
     found = {name: find_variable(coarse, name, source=sources[0]) for name in predictors}
     check_known(predictors, matched)
     units |= {name: str(coarse[their].attrs.get("units", "")) for name, their in found.items()}
-    return CoarseInputs(dict(matched), predictors, units, grid, theirs)
+    return CoarseInputs(dict(matched), predictors, units, grid, theirs), work
 
 
 def _taken(coarse: xr.Dataset, inputs: CoarseInputs, source: str) -> xr.Dataset:

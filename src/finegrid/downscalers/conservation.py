@@ -156,4 +156,4 @@ class Conservation:
 def _mean(domain: Domain) -> BlockMean | SparseMean:
     if domain.inputs.own is None:
         return BlockMean(domain.grid.area, domain.factor, mask=domain.grid.mask)
-    return SparseMean(domain.binding_areas, domain.grid.shape, domain.inputs.own.shape)
+    return SparseMean(domain.binding_areas, domain.grid.shape, domain.inputs.own.shape, area=domain.grid.area)

@@ -30,7 +30,8 @@ class Domain:
 
     Attributes:
         inputs: how coarse files are read.
-        grid: fine grid with its mask.
+        grid: fine grid with its mask, which blocks fill.
+        shape: rows and columns of it that the fine file has; the rest was added.
         factor: fine cells in a coarse cell along y and x.
         names: the fine file's own words.
         attributes: the fine file's attributes of each variable.
@@ -43,6 +44,7 @@ class Domain:
 
     inputs: CoarseInputs
     grid: Grid
+    shape: tuple[int, int]
     factor: tuple[int, int]
     names: Names
     attributes: Mapping[str, Mapping[str, Any]]
@@ -59,6 +61,7 @@ class Domain:
         return cls(
             inputs=matched.inputs,
             grid=matched.grid,
+            shape=matched.shape,
             factor=matched.factor,
             names=matched.names,
             attributes={name: plain(matched.fine[name].attrs) for name in matched.variables},
@@ -76,8 +79,13 @@ class Domain:
 
     @cached_property
     def operator(self) -> Operator:
-        """The area-weighted mean from valid fine cells to the cells whose values are conserved."""
-        return Operator.conservative(self.grid, self.inputs.conserved_grid)
+        """The area-weighted mean from the valid cells of the fine file to the cells whose values are conserved."""
+        return Operator.conservative(self.true_grid, self.inputs.conserved_grid)
+
+    @property
+    def true_grid(self) -> Grid:
+        """The grid of the fine file, without added cells."""
+        return self.grid.cropped(slice(self.shape[0]), slice(self.shape[1]))
 
     @property
     def binding(self) -> NDArray[np.bool_]:
@@ -87,15 +95,20 @@ class Domain:
 
     @property
     def binding_areas(self) -> sparse.csr_array:
-        """Areas that binding coarse cells share with valid fine cells."""
+        """Areas that binding coarse cells share with valid fine cells, those of `grid`."""
         shared, _ = self.operator.areas
-        valid = np.ones(self.grid.size) if self.grid.mask is None else self.grid.mask.ravel()
-        kept = sparse.csr_array(shared * valid[None, :] * self.binding.ravel()[:, None])
-        kept.eliminate_zeros()
-        return kept
+        mask = self.true_grid.mask
+        valid = np.ones(shared.shape[1]) if mask is None else mask.ravel()
+        kept = sparse.coo_array(shared * valid[None, :] * self.binding.ravel()[:, None])
+        row, column = np.divmod(kept.col, self.shape[1])
+        places = (kept.row, row * self.grid.shape[1] + column)
+        areas = sparse.csr_array((kept.data, places), shape=(shared.shape[0], self.grid.size))
+        areas.eliminate_zeros()
+        return areas
 
     def described(self, fine: xr.Dataset) -> xr.Dataset:
-        """A prediction with the attributes that the fine file's variables have."""
+        """A prediction on the cells of the fine file, with the attributes that its variables have."""
+        fine = fine.isel(y=slice(self.shape[0]), x=slice(self.shape[1]))
         for name in self.outputs:
             fine[name].attrs = attributes(self.attributes[name])
         fine.attrs = {"title": f"{self.title}, downscaled" if self.title else "Downscaled fields"}
@@ -103,7 +116,7 @@ class Domain:
 
     def summary(self) -> dict[str, Any]:
         """The domain in words."""
-        rows, columns = self.grid.shape
+        rows, columns = self.shape
         return {
             "variables": {name: self.inputs.units[name] for name in self.outputs},
             "predictors": {name: self.inputs.units[name] for name in self.inputs.predictors},
@@ -121,6 +134,7 @@ class Domain:
         return {
             "inputs": self.inputs.to_dict(),
             "grid": self.grid.to_dict(),
+            "shape": list(self.shape),
             "factor": list(self.factor),
             "names": self.names.to_dict(),
             "attributes": {name: dict(each) for name, each in self.attributes.items()},
@@ -136,7 +150,8 @@ class Domain:
         """The domain that `to_dict` described."""
         return cls(
             inputs=CoarseInputs.from_dict(values["inputs"]),
-            grid=Grid.from_dict(values["grid"]),
+            grid=(grid := Grid.from_dict(values["grid"])),
+            shape=tuple(values.get("shape", grid.shape)),
             factor=(values["factor"][0], values["factor"][1]),
             names=Names.from_dict(values["names"]),
             attributes=values["attributes"],

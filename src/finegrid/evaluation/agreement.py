@@ -53,7 +53,7 @@ _ROUNDING = 0.01
 
 _RELAXED = "`constraint: {name: relaxed, strength: learned}`"
 _NONE = "`constraint: {name: none}`"
-_ADJUST = "adjust the bias first (`adjust: {name: shift}` in the recipe, or `--adjust shift`)"
+_ADJUST = "adjust the bias first (`adjust: {name: natural}` in the recipe, or `--adjust natural`)"
 _ADVICE: dict[Verdict, str] = {
     "same": "A hard constraint is right: fine fields that keep the coarse means lose nothing.",
     "close": "They show the same weather, without a bias that matters. A hard constraint does little harm; a relaxed "

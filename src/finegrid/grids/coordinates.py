@@ -29,6 +29,10 @@ class Cells(Protocol):
     @property
     def x(self) -> Array: ...
     @property
+    def y_edges(self) -> Array: ...
+    @property
+    def x_edges(self) -> Array: ...
+    @property
     def crs(self) -> str | None: ...
     @property
     def mask(self) -> NDArray[np.bool_] | None: ...
@@ -126,6 +130,30 @@ def check(grid: Cells) -> None:
             f"got fractions from {grid.fraction.min():g} to {grid.fraction.max():g}; expected 0..1, none missing; "
             "divide percentages by 100, and fill missing ones with 0"
         )
+
+
+def extended(grid: Cells, rows: int, columns: int) -> dict[str, Any] | None:
+    """The arguments of a grid with masked cells behind its last rows and columns, as large as these."""
+    y, x = _longer(grid.y, rows), _longer(grid.x, columns)
+    edges = {"y_edges": _longer(grid.y_edges, rows), "x_edges": _longer(grid.x_edges, columns)}
+    around = grid.in_degrees and edges["x_edges"][-1] - edges["x_edges"][0] > _WHOLE_CIRCLE + 1e-6
+    if around or (grid.in_degrees and edges["y_edges"][-1] > 90):
+        return None
+    mask = np.zeros((len(y), len(x)), dtype=bool)
+    mask[: grid.shape[0], : grid.shape[1]] = True if grid.mask is None else grid.mask
+    found: dict[str, Any] = {"y": y, "x": x, **edges, "crs": grid.crs, "mask": mask}
+    if grid.fraction is not None:
+        found["fraction"] = np.pad(grid.fraction, ((0, rows), (0, columns)))
+    if grid.vertices is not None:
+        latitude, longitude = grid.centres
+        found["vertices"] = curvilinear.extended(grid.vertices, rows, columns)
+        found["middles"] = curvilinear.extended(np.stack([longitude, latitude], axis=-1), rows, columns)
+    return found
+
+
+def _longer(values: Array, count: int) -> Array:
+    step = values[-1] - values[-2] if len(values) > 1 else 1.0
+    return np.concatenate([values, values[-1] + step * np.arange(1, count + 1)])
 
 
 def labelled(grid: Cells) -> dict[str, xr.DataArray]:

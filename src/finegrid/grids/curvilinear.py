@@ -106,6 +106,19 @@ def continued(points: Array, *, periodic: bool) -> Array:
     return _continued(tall.swapaxes(0, 1)).swapaxes(0, 1)
 
 
+def extended(lonlat: Array, rows: int, columns: int) -> Array:
+    """Points (ny, nx, 2) of longitude and latitude with further rows and columns, straight on from the last two."""
+    points = geometry.unit_vectors(lonlat)
+    for axis, count in ((0, rows), (1, columns)):
+        moved = np.moveaxis(points, axis, 0)
+        step = moved[-1] - moved[-2] if len(moved) > 1 else np.zeros_like(moved[-1])
+        further = [geometry.normalised(moved[-1] + number * step) for number in range(1, count + 1)]
+        points = np.moveaxis(np.concatenate([moved, *(each[None] for each in further)]), 0, axis)
+    found = geometry.lonlat_of(points)
+    found[: lonlat.shape[0], : lonlat.shape[1]] = lonlat
+    return found
+
+
 def _continued(points: Array) -> Array:
     if len(points) < 2:
         return np.concatenate([points] * 3)

@@ -198,6 +198,11 @@ class Grid:
         edges = self.y_edges[around[0]], self.x_edges[around[1]]
         return Grid(self.y[y], self.x[x], *edges, self.crs, vertices=vertices, **parts)
 
+    def extended(self, rows: int, columns: int) -> Grid | None:
+        """The grid with masked rows and columns behind the last ones; None where these would leave the earth."""
+        parts = coordinates.extended(self, rows, columns)
+        return None if parts is None else Grid(**parts)
+
     def masked(self, mask: Mask | None) -> Grid:
         """The same cells with another mask: True where a cell can hold a value."""
         return replace(self, mask=mask)

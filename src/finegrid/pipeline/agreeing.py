@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finegrid.constraints.composed import natural_choice
-from finegrid.conventions import InputError, natural_limits
+from finegrid.conventions import natural_limits
+from finegrid.data.matching import COVERED
 from finegrid.data.pairs import Pair
 from finegrid.evaluation.agreement import Agreement, agreement
 from finegrid.evaluation.intervals import LEAST_TIMES
@@ -13,15 +14,11 @@ from finegrid.evaluation.intervals import LEAST_TIMES
 
 def agreements_of(matched: Pair) -> tuple[Agreement, ...]:
     """What is found for every predicted variable of a pair; nothing where it has too few times to say."""
-    if matched.coarse.sizes["time"] < LEAST_TIMES:
+    comparable = (matched.operator.coverage >= COVERED).any()
+    if matched.coarse.sizes["time"] < LEAST_TIMES or not comparable:
         return ()
-    found = []
-    for name in matched.variables:
-        try:
-            found.append(agreement(matched.fine[name], matched.given[name], matched.operator))
-        except InputError:  # no coarse cell lies within the fine domain: there is nothing to compare
-            continue
-    return tuple(found)
+    fine, given, operator = matched.true_fine, matched.given, matched.operator
+    return tuple(agreement(fine[name], given[name], operator) for name in matched.variables)
 
 
 def constraint_for(matched: Pair, found: Sequence[Agreement]) -> dict[str, object]:
@@ -40,9 +37,8 @@ def adjustment_for(matched: Pair, found: Sequence[Agreement]) -> dict[str, str] 
     biased = [each.name for each in found if each.verdict in ("biased", "scattered") and each.biased]
     if not biased:
         return None
-    lows = [natural_limits(name, matched.fine[name].attrs)[0] for name in matched.variables]
-    # One kind serves all variables: a factor would turn a temperature in degrees Celsius round.
-    return {"name": "scale"} if all(low == 0 for low in lows) else {"name": "shift"}
+    lows = {natural_limits(name, matched.fine[name].attrs)[0] == 0 for name in matched.variables}
+    return {"name": "natural" if len(lows) > 1 else "scale" if lows == {True} else "shift"}
 
 
 def _choice(matched: Pair, name: str, verdict: str) -> dict[str, object]:

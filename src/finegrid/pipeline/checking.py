@@ -125,7 +125,7 @@ def fit_rows(matched: Pair) -> dict[str, str]:
     rows["conserved"] = f"{int(binding.sum())} of {target.size} coarse cells"
     rows["conserved"] += f"; {sticking} stick out of the fine domain" if sticking else ""
     rows["conserved"] += f"; {empty} have no fine cell with values" if empty else ""
-    valid = 1.0 if matched.grid.mask is None else float(matched.grid.mask.mean())
+    valid = 1.0 if matched.true_grid.mask is None else float(matched.true_grid.mask.mean())
     rows["fine cells"] = f"{100 * valid:.3g} % have values"
     return rows
 

@@ -6,6 +6,7 @@ members, times and coarse cells of |area mean - coarse| / max(|coarse|, mean of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from finegrid.conventions import harmonise
 from finegrid.downscalers.domain import Domain
 from finegrid.evaluation.metrics import Block, Metric, Reference
-from finegrid.evaluation.metrics.conservation import VIOLATION
+from finegrid.evaluation.metrics.conservation import CONSERVED, VIOLATION
 from finegrid.grids import Operator
 
 _TIMES_AT_ONCE = 4096
@@ -30,19 +31,24 @@ class Departure:
     Attributes:
         references: what the metric has to know of each variable.
         largest: relative to the coarse field.
+        unmet: coarse values that are not met to rounding by some member, of how many in all.
         metric: how it is measured.
     """
 
     references: dict[str, Reference]
     largest: float = 0.0
+    unmet: tuple[int, int] = (0, 0)
     metric: Metric = VIOLATION
 
     @classmethod
-    def of(cls, domain: Domain, coarse: xr.Dataset) -> Departure:
-        """Ready to measure fields of a domain; `coarse`, in standard form, is read once for its typical size."""
-        fine = domain.grid.masked(None)
+    def of(cls, domain: Domain, coarse: xr.Dataset, *, derived: Sequence[str] = ()) -> Departure:
+        """Ready to measure fields of a domain; `coarse`, in standard form, is read once for its typical size.
+
+        Variables that are `derived` from others have no coarse value to depart from.
+        """
+        fine = domain.true_grid.masked(None)
         operator = Operator.from_areas(fine, domain.operator.target, *domain.operator.areas)
-        valid = np.ones(fine.shape, dtype=bool) if domain.grid.mask is None else np.asarray(domain.grid.mask)
+        valid = np.ones(fine.shape, dtype=bool) if domain.true_grid.mask is None else np.asarray(domain.true_grid.mask)
         references = {
             name: Reference(
                 name=name,
@@ -58,6 +64,7 @@ class Departure:
                 typical=_typical(coarse[name]),
             )
             for name in domain.outputs
+            if name not in derived
         }
         return cls(references)
 
@@ -78,6 +85,7 @@ class Departure:
         found = self.metric.statistics(Block(prediction, prediction[0], reference, given))
         known = found[np.isfinite(found)]
         self.largest = max(self.largest, float(known.max(initial=0.0)))
+        self.unmet = self.unmet[0] + int((known > CONSERVED).sum()), self.unmet[1] + known.size
 
 
 def _typical(coarse: xr.DataArray) -> float:

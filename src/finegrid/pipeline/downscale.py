@@ -83,7 +83,7 @@ def downscale(
     fields = in_period(_opened(coarse), time)
     with Writer(out, compression=_COMPRESSION) as writer:
         given = _settled(downscaler, fields)
-        departure = Departure.of(downscaler.domain, given)
+        departure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
         total, done = given.sizes["time"], 0
         with _written(writer, departure) as put:
             for block in downscaler.predict_blocks(fields, members=members, seed=seed):
@@ -91,19 +91,27 @@ def downscale(
                 put(block, given.isel(time=slice(done, done + size)))
                 done += size
                 progress(done, total)
-        words = conservation_words(downscaler, departure.largest)
+        words = conservation_words(downscaler, departure)
         about = _about(downscaler, members, seed, fields, departure.largest, words)
         writer.set_attributes(**about, history=_history(fields, command))
     return Downscaled(Path(out), done, departure.largest, words)
 
 
-def conservation_words(downscaler: Downscaler, violation: float) -> str:
+def conservation_words(downscaler: Downscaler, departure: Departure) -> str:
     """How far the output keeps the coarse field, for people."""
-    binding = downscaler.domain.binding
-    which = "the coarse cells" if binding.all() else f"the {int(binding.sum())} coarse cells within the fine domain"
-    if violation <= CONSERVED:
-        return f"area means over {which} equal the coarse field to rounding"
-    return f"does not conserve: area means over {which} depart from the coarse field by up to {100 * violation:.2g} %"
+    binding, derived = downscaler.domain.binding, downscaler.conservation.derived
+    where = "the coarse cells" if binding.all() else f"the {int(binding.sum())} coarse cells within the fine domain"
+    field = "the coarse field" if downscaler.adjust is None else "the bias-adjusted coarse field"
+    more = f"; {', '.join(derived)} follows from the other variables" if derived else ""
+    (wrong, count), largest = departure.unmet, f"{100 * departure.largest:.2g} %"
+    if departure.largest <= CONSERVED:
+        return f"area means over {where} equal {field} to rounding{more}"
+    if downscaler.conservation.conserves:
+        return (
+            f"area means over {where} equal {field} to rounding but for {wrong} of {count} values that cannot be met "
+            f"(beyond their limits, or against their neighbours), and depart from these by up to {largest}{more}"
+        )
+    return f"does not conserve: area means over {where} depart from {field} by up to {largest}{more}"
 
 
 def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
