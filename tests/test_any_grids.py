@@ -29,8 +29,9 @@ POLAR = {
 
 
 def cells(ny, nx, step, south, west, crs=None) -> Grid:
-    """`ny` x `nx` cells of a size from their south-western corner."""
-    return grid_of(evenly(south + step / 2, step, ny), evenly(west + step / 2, step, nx), crs)
+    """`ny` x `nx` cells of a size, or of a height and a width, from their south-western corner."""
+    high, wide = (step, step) if np.isscalar(step) else step
+    return grid_of(evenly(south + high / 2, high, ny), evenly(west + wide / 2, wide, nx), crs)
 
 
 def fields_on(grid: Grid, values: np.ndarray) -> xr.DataArray:

@@ -20,7 +20,7 @@ from finegrid.pipeline.downscale import downscale
 from finegrid.training import Settings
 from test_any_grids import cells
 from test_curvilinear import plane_file, rotated
-from test_grids import ROTATED_POLE
+from test_grids import ROTATED_POLE, evenly, grid_of
 
 TIMES = 60
 HARD = ("add", "scaled-add", "multiplicative", "softmax", "bounded", "natural")
@@ -77,7 +77,7 @@ def largest_error(prediction: xr.Dataset, coarse: xr.Dataset, name: str) -> floa
 def test_means_over_the_coarse_files_own_cells_are_exact_through_file_and_folder(constraint, rotated_pair, tmp_path):
     coarse, fine = rotated_pair
     model = method(f"ridge+{constraint}", variables=["pr"]).fit(coarse, fine)
-    assert model.domain.inputs.own is not None and model.domain.shape == (13, 17)
+    assert model.domain.inputs.own is not None and model.domain.true_grid.shape == (13, 17)
     prediction = model.predict(coarse.isel(time=slice(40, None)))
     assert prediction.pr.shape[-2:] == (13, 17) and np.isfinite(prediction.pr).all()
     assert largest_error(prediction, coarse.isel(time=slice(40, None)), "pr") <= 1e-6
@@ -309,9 +309,20 @@ def test_observations_over_land_are_downscaled_from_a_reanalysis_on_other_cells(
     assert largest_error(prediction, standard, "tas") <= 1e-5  # in degrees Celsius, near zero
 
 
+def test_a_global_coarse_file_with_bounds_is_cut_where_the_fine_one_is():
+    fine = fields_on(grid_of(evenly(-90, 5, 37), evenly(-180, 5, 72)), 30)
+    coarse = Operator.conservative(Grid.of(fine), cells(13, 17, (180 / 13, 360 / 17), -90, -169))(fine)
+    assert coarse.x[-1] > 180 and "x_bounds" in coarse.coords
+    model = method("bicubic+bounded", variables=["pr"]).fit(coarse, fine)
+    prediction = model.predict(coarse)
+    assert largest_error(prediction, coarse, "pr") <= 1e-6
+    np.testing.assert_array_equal(prediction.y, fine.y)
+    assert bool(prediction.notnull().all())
+
+
 def test_the_synthetic_sample_is_unchanged_where_coarse_cells_are_blocks():
     fine = synthetic.generate(shape=(8, 12), times=30)[["tas"]]
     from finegrid.data import coarsen
 
     model = method("ridge+add").fit(coarsen(fine, 4), fine)
-    assert model.domain.inputs.own is None and model.domain.shape == (8, 12)
+    assert model.domain.inputs.own is None and model.domain.true_grid.shape == (8, 12)

@@ -239,7 +239,7 @@ def test_a_coarse_domain_that_does_not_cover_the_fine_one_is_told_with_both_exte
 def test_a_fine_grid_that_is_no_multiple_of_blocks_is_extended_by_missing_cells(toy_coarse, toy_fine):
     odd = toy_fine.isel(lat=slice(0, 15), lon=slice(0, 22))
     found = pair(toy_coarse, odd)
-    assert (found.factor, found.shape, found.grid.shape) == ((4, 4), (15, 22), (16, 24))
+    assert (found.factor, found.true_grid.shape, found.grid.shape) == ((4, 4), (15, 22), (16, 24))
     assert not found.grid.mask[15:].any() and not found.grid.mask[:, 22:].any() and found.grid.mask[:15, :22].all()
     assert np.isnan(found.fine.t2m[:, 15:]).all() and found.true_fine.t2m.shape == (60, 15, 22)
     # Only whole coarse cells can be conserved, and their values are those of the file.
@@ -249,19 +249,28 @@ def test_a_fine_grid_that_is_no_multiple_of_blocks_is_extended_by_missing_cells(
     np.testing.assert_allclose(found.given.t2m, toy_coarse.t2m.values, rtol=1e-6)
 
 
-def test_a_grid_around_the_globe_cannot_be_extended_and_gets_the_crop_that_fits():
-    lat, lon = np.linspace(-90, 90, 37), np.arange(0, 360, 5.0)
+def globe(lat: np.ndarray, lon: np.ndarray) -> xr.Dataset:
     times = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(1, "D")
+    values = np.random.default_rng(0).normal(280, 5, (4, len(lat), len(lon))).astype(np.float32)
+    coords = {"time": times, "lat": ("lat", lat, {"units": "degrees_north"})}
+    coords["lon"] = ("lon", lon, {"units": "degrees_east"})
+    return xr.Dataset({"tas": (("time", "lat", "lon"), values, {"units": "K"})}, coords=coords)
 
-    def globe(lat, lon):
-        values = np.random.default_rng(0).normal(280, 5, (4, len(lat), len(lon))).astype(np.float32)
-        coords = {"time": times, "lat": ("lat", lat, {"units": "degrees_north"})}
-        coords["lon"] = ("lon", lon, {"units": "degrees_east"})
-        return xr.Dataset({"tas": (("time", "lat", "lon"), values, {"units": "K"})}, coords=coords)
 
-    text = message(globe(np.arange(-80, 81, 20.0), np.arange(0, 360, 20.0)), globe(lat, lon))
-    assert "37 x 72 cells, which blocks of 4 x 4 cells (one coarse cell) do not fill" in text
-    assert "data.crop: {y: [-90, 85], x: [0, 355]}" in text
+def test_columns_around_the_globe_cannot_be_added_and_get_the_crop_that_fits():
+    fine = globe(np.linspace(-90, 90, 37), np.linspace(0, 360, 73, endpoint=False))
+    text = message(globe(np.arange(-80, 81, 20.0), np.arange(0, 360, 20.0)), fine)
+    assert "73 columns around the globe, which blocks of 4 (one coarse cell) do not fill" in text
+    assert "leave out 1 column(s) with data.crop: {x: [0, 350.137]}" in text
+
+
+def test_rows_that_end_at_a_pole_are_filled_up_and_keep_their_latitudes():
+    fine = globe(np.linspace(-90, 90, 37), np.arange(0, 360, 5.0))
+    matched = pair(globe(np.arange(-80, 81, 20.0), np.arange(0, 360, 20.0)), fine)
+    assert (matched.grid.shape, matched.inputs.grid.shape, matched.true_grid.shape) == ((40, 72), (10, 18), (37, 72))
+    np.testing.assert_array_equal(matched.true_fine.y, fine.lat)
+    np.testing.assert_allclose(matched.grid.y[:37], fine.lat, atol=1e-5)
+    assert not matched.grid.mask[37:].any() and matched.grid.area[37:].sum() < 1e-12 * matched.grid.area.sum()
 
 
 def test_a_variable_that_is_missing_everywhere_is_named_with_its_file(toy_coarse, toy_fine):

@@ -157,6 +157,27 @@ def test_the_multiplicative_field_is_the_limit_of_iterative_proportional_fitting
     np.testing.assert_allclose(found.numpy().ravel(), y, rtol=1e-6)
 
 
+def showers(operator: SparseMean, seed: int, batch: int = 4) -> tuple[Tensor, Tensor]:
+    """Coarse rain of clustered showers that are often dry, light and heavy, and a raw field that is wet everywhere."""
+    generator = torch.Generator().manual_seed(seed)
+    noise, spotty = torch.randn(2, batch, 1, *operator.fine, generator=generator)
+    smooth = noise
+    for _ in range(6):
+        smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(smooth, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    amount = torch.tensor([0.1, 1.0, 3.0, 6.0]).repeat(batch // 4)[:, None, None, None]
+    coarse = operator.mean((smooth / smooth.std() - 0.5).relu() * amount * torch.exp(noise))
+    return operator.spread(coarse) * torch.exp(spotty) + 0.01, coarse
+
+
+@pytest.mark.parametrize("pair", MEANS)
+@pytest.mark.parametrize("name", ["scaled-add", *POSITIVE])
+def test_showers_are_met_where_the_rain_of_the_raw_field_has_to_leave_many_cells(name: str, pair: str) -> None:
+    raw, coarse = showers(MEANS[pair], seed=3)
+    constrained = build(name, float(coarse.max())).project(raw, coarse, MEANS[pair])
+    assert float(violation(constrained, coarse, MEANS[pair]).max()) <= 1e-6
+    assert name not in POSITIVE or float(constrained.min()) >= 0
+
+
 def near_their_limits(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Fields most of whose cells lie at a limit, and the highest value of each cell; the lowest is 0."""
 

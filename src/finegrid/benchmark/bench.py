@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import skill, speed
+from finegrid.benchmark import pairs, skill, speed
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -27,6 +27,7 @@ SECTIONS: dict[str, Section] = {
     "import": speed.importing,
     "demo": skill.demo,
     "conservation": skill.conservation,
+    "pairs": pairs.pairs,
     "constraint": speed.constraint,
     "downscale": speed.long_record,
     "era5": skill.era5,

@@ -55,6 +55,3 @@ class _Shifted(Response):
 
     def slope(self, shift: Tensor, value: Tensor) -> Tensor:
         return torch.ones_like(value)
-
-    def shortened(self, step: Tensor) -> Tensor:
-        return step

@@ -20,11 +20,9 @@ is smallest: its gradient is C (A psi(S m) - x) and its second derivative M(psi'
               smallest, and h falls
 
 A quick or Newton step is kept where it halves the smallest error so far. Else held is the way on, where nearly all
-cells between coarse ones lie at their limits and M is singular or nearly so: it is the proximal point method
-(Rockafellar, SIAM J. Control Optim. 14, 1976), which converges whenever (1) has a solution. For p exp(s) a Newton step
-that is shortened to log(1 + |d|) / |d| makes q fall by itself (Bach, Electron. J. Stat. 4, 2010, section 2.2: the third
-derivative is bounded by the second). Where bounds contradict the coarse values there is no solution: the iteration ends
-after `_MOST_STEPS`, and the violation tells.
+cells between coarse ones lie at their limits, or rain has to leave them, and M is singular or nearly so: it is the
+proximal point method (Rockafellar, SIAM J. Control Optim. 14, 1976), which converges whenever (1) has a solution. Where
+bounds contradict the coarse values there is none: the iteration ends after `_MOST_STEPS`, and the violation tells.
 
 The gradient is the implicit derivative of (1) (`implicit`).
 """
@@ -47,6 +45,10 @@ Index = Tensor | tuple[slice, Tensor]
 # Relative error of the means at which the iteration ends, and its longest; while a network learns, less will do.
 _EXACT, _LEARNING = 1e-9, 1e-4
 _MOST_STEPS, _FEW_STEPS = 80, 10
+# Coarse values are rounded to single precision, and may contradict one another by as much: steps then stop helping.
+_ROUNDING, _IN_VAIN = 3e-8, 12
+# Relative error below which means count as met.
+_MET = 1e-6
 # Part of the residual that a Newton step may leave, and that of a gradient in single precision.
 _NEWTON, _GRADIENT = 1e-3, 1e-2
 # Numbers beyond this many times the usual value would drown it in rounding.
@@ -66,10 +68,6 @@ class Response(ABC):
     @abstractmethod
     def slope(self, shift: Tensor, value: Tensor) -> Tensor:
         """psi'(s), not negative, given psi(s) too."""
-
-    def shortened(self, step: Tensor) -> Tensor | None:
-        """A Newton step along which q surely falls; None where that is not known."""
-        return None
 
     def picked(self, index: Index) -> Self:
         """The response of some of the cells or columns."""
@@ -208,30 +206,29 @@ class _Hold:
 
 def _surely(problem: Problem, operator: SparseMean, here: _State, tolerance: float, most: int) -> Tensor:
     """Newton steps, and held ones where these do not help."""
-    shift, record, hold = torch.empty_like(here.shift), here.error, _Hold.of(here, problem, operator)
-    columns = torch.arange(len(record), device=record.device)
+    shift, best, hold = torch.empty_like(here.shift), here, _Hold.of(here, problem, operator)
+    columns, vain = torch.arange(len(here.error), device=here.error.device), torch.zeros_like(here.error)
     for _ in range(most):
-        there, hold = _onwards(problem, operator, here, record, hold)
-        here, record = there, torch.minimum(record, there.error)
-        done = here.error <= tolerance
+        here, hold = _onwards(problem, operator, here, best.error, hold)
+        vain = torch.where(here.error <= 0.5 * best.error, 0.0, vain + 1)
+        best = here.where(here.error < best.error, best)
+        done = (best.error <= tolerance) | ((best.error <= _ROUNDING) & (vain >= _IN_VAIN))
         if bool(done.any()):
-            shift[:, columns[done]] = here.shift[:, done]
+            shift[:, columns[done]] = best.shift[:, done]
             keep = torch.nonzero(~done)[:, 0]
             if not len(keep):
                 return shift
-            problem, here, hold = problem.picked(keep), here.picked(keep), hold.picked(keep)
-            record, columns = record[keep], columns[keep]
-    shift[:, columns] = here.shift
+            problem, hold = problem.picked(keep), hold.picked(keep)
+            here, best, vain, columns = here.picked(keep), best.picked(keep), vain[keep], columns[keep]
+    # What cannot be met is shared by the last steps, not by the best one.
+    shift[:, columns] = best.where(best.error <= _MET, here).shift
     return shift
 
 
 def _onwards(problem: Problem, operator: SparseMean, here: _State, record: Tensor, hold: _Hold) -> tuple[_State, _Hold]:
     slope = problem.response.slope(here.shift, here.value)
     step = conjugate_gradients(operator.stiffness(slope), hold.weight * here.gap, problem.active, _NEWTON)
-    sure = problem.response.shortened(step)
-    there = _State.at(here.numbers + (step if sure is None else sure), problem, operator)
-    if sure is not None:
-        return there, hold
+    there = _State.at(here.numbers + step, problem, operator)
     newton = (there.error <= 0.5 * record) & (there.numbers.abs() <= _HUGE * problem.scale.amax(0)).all(0)
     if not bool(newton.all()):
         there = there.where(newton, _held(problem, operator, here, hold, slope))
@@ -246,14 +243,14 @@ def _held(problem: Problem, operator: SparseMean, here: _State, hold: _Hold, slo
     low, high, length = torch.zeros_like(gain), torch.full_like(gain, torch.inf), torch.ones_like(gain)
     for _ in range(_MOST_SEARCHED):
         there = _State.at(here.numbers + length * step, problem, operator)
-        left = (hold.weight * (there.gap - hold.pull(there)) * step).sum(0)
+        left = (hold.weight * (there.gap - hold.pull(there)) * step).sum(0).nan_to_num(nan=-torch.inf)
         found = left.abs() <= _SEARCHED * gain.abs()
         if bool(found.all()):
             break
         low, high = torch.where(left > 0, length, low), torch.where(left > 0, high, length)
         between = torch.where(torch.isinf(high), 4 * length, (low + high) / 2)
         length = torch.where(found, length, between)
-    return there
+    return there.where(torch.isfinite(there.error), here)
 
 
 def _quick(problem: Problem, operator: SparseMean, here: _State) -> Tensor:

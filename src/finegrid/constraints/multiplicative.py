@@ -131,10 +131,6 @@ class _Scaled(Response):
     def slope(self, shift: Tensor, value: Tensor) -> Tensor:
         return value
 
-    def shortened(self, step: Tensor) -> Tensor:
-        length = step.abs().amax(0).clamp(min=torch.finfo(step.dtype).tiny)
-        return step * torch.log1p(length) / length
-
 
 def rescaled(fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
     """Removes a small relative violation by a factor per block, which keeps zeros and signs.

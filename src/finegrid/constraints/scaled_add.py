@@ -79,7 +79,8 @@ class ScaledAddConstraint(HardConstraint):
 
     def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
         low, high = by_column(self.low, fine), by_column(self.high, fine)
-        response = _Roomy(fine, (high - fine).clamp(min=0), (fine - low).clamp(min=0), (high - low).expand_as(fine))
+        up, down = (high - fine).clamp(min=0), (fine - low).clamp(min=0)
+        response = _Roomy(fine, up, down, *(_around(room, operator) for room in (up, down)))
         # Off the kink at 0, to the side to which the cell will go.
         start = _SIDE * torch.sign(coarse - operator.mean_of(fine)).detach()
         return Problem(response, coarse, start, active)
@@ -92,11 +93,23 @@ class _Roomy(Response):
     fine: Tensor
     up: Tensor
     down: Tensor
-    rest: Tensor
+    further_up: Tensor
+    further_down: Tensor
 
     def value(self, shift: Tensor) -> Tensor:
         within = shift.clamp(-1, 1)
-        return self.fine + within * torch.where(shift > 0, self.up, self.down) + (shift - within) * self.rest
+        room, further = self._sides(shift)
+        return self.fine + within * room + (shift - within) * further
 
     def slope(self, shift: Tensor, value: Tensor) -> Tensor:
-        return torch.where(shift.abs() < 1, torch.where(shift > 0, self.up, self.down), self.rest)
+        return torch.where(shift.abs() < 1, *self._sides(shift))
+
+    def _sides(self, shift: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.where(shift > 0, self.up, self.down), torch.where(shift > 0, self.further_up, self.further_down)
+
+
+def _around(room: Tensor, operator: SparseMean) -> Tensor:
+    """The mean room of the coarse cells of each fine cell, and where these have next to none a part of the usual."""
+    usual = room.mean(0)
+    least = _SIDE * torch.where(usual > 0, usual, 1.0)
+    return torch.maximum(operator.blend_of(operator.mean_of(room)), least)

@@ -31,7 +31,7 @@ def work_grids(fine: Grid, coarse: Grid) -> tuple[Grid, Grid]:
     Where blocks do not fill the fine grid, it is extended by masked cells.
 
     Raises:
-        InputError: when coarse cells are no larger than fine ones, or a fine grid around the globe is not filled.
+        InputError: when coarse cells are no larger than fine ones, or columns around the globe cannot be filled.
     """
     window = block_window(fine, coarse)
     if window is not None:
@@ -44,20 +44,17 @@ def work_grids(fine: Grid, coarse: Grid) -> tuple[Grid, Grid]:
             "check that the two files are not exchanged (--coarse and --fine)"
         )
     whole = _filled(fine, wanted)
-    if whole is not None:
-        return whole, whole.coarsened(wanted).masked(None)
-    # Nothing can be added behind a pole or around the globe: blocks of another size, then.
-    factor = tuple(_dividing(size, each) for size, each in zip(fine.shape, wanted, strict=True))
-    rows, columns = (size % each for size, each in zip(fine.shape, factor, strict=True))
-    if rows or columns:
+    if whole is None:  # nothing can be added around the globe: blocks of another width, then
+        wanted = wanted[0], _dividing(fine.shape[1], wanted[1])
+        whole = _filled(fine, wanted)
+    if whole is None:
+        columns = fine.shape[1] % wanted[1]
         raise InputError(
-            f"got a fine grid of {fine.shape[0]} x {fine.shape[1]} cells, which blocks of {factor[0]} x {factor[1]} "
-            f"cells (one coarse cell) do not fill; expected multiples on a grid that reaches to a pole or around the "
-            f"globe; leave out {rows} row(s) and {columns} column(s) with data.crop: {{y: [{fine.y[0]:g}, "
-            f"{fine.y[len(fine.y) - 1 - rows]:g}], x: [{fine.x[0]:g}, {fine.x[len(fine.x) - 1 - columns]:g}]}} or "
-            "fine.isel(...)"
+            f"got a fine grid of {fine.shape[1]} columns around the globe, which blocks of {wanted[1]} (one coarse "
+            f"cell) do not fill; expected a multiple; leave out {columns} column(s) with data.crop: {{x: "
+            f"[{fine.x[0]:g}, {fine.x[len(fine.x) - 1 - columns]:g}]}} or fine.isel(...)"
         )
-    return fine, fine.coarsened((factor[0], factor[1])).masked(None)
+    return whole, whole.coarsened(wanted).masked(None)
 
 
 def _filled(fine: Grid, factor: tuple[int, int]) -> Grid | None:
@@ -145,7 +142,8 @@ def turned(fields: xr.Dataset, grid: Grid) -> xr.Dataset:
         return fields
     result = fields.assign_coords(x=("x", own.x + turns, fields.x.attrs))
     if "x_bounds" in fields.coords:
-        result = result.assign_coords(x_bounds=fields.x_bounds.copy(data=fields.x_bounds.values + turns[:, None]))
+        bounds = fields.x_bounds.variable.copy(data=fields.x_bounds.values + turns[:, None])
+        result = result.assign_coords(x_bounds=bounds)
     return result.isel(x=np.argsort(own.x + turns))
 
 

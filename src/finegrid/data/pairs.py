@@ -26,7 +26,7 @@ class Pair:
         inputs: how `coarse` was taken from the coarse file.
         grid: fine grid, its mask False where the fine field is always missing; whole blocks, for which rows and columns
             may have been added behind the last ones.
-        shape: rows and columns that the fine file has.
+        true_grid: that of the fine file, without added cells.
         factor: fine cells in a coarse cell along y and x.
         names: the way back to the fine file's own words.
         remapped: whether the coarse file had other cells than whole blocks of fine ones.
@@ -36,7 +36,7 @@ class Pair:
     fine: xr.Dataset
     inputs: CoarseInputs
     grid: Grid
-    shape: tuple[int, int]
+    true_grid: Grid
     factor: tuple[int, int]
     names: Names
     remapped: bool
@@ -52,14 +52,9 @@ class Pair:
         return Operator.conservative(self.true_grid, self.inputs.conserved_grid)
 
     @property
-    def true_grid(self) -> Grid:
-        """The fine grid of the file, without added cells."""
-        return self.grid.cropped(slice(self.shape[0]), slice(self.shape[1]))
-
-    @property
     def true_fine(self) -> xr.Dataset:
         """The fine fields of the file, without added cells."""
-        return self.fine.isel(y=slice(self.shape[0]), x=slice(self.shape[1]))
+        return within(self.fine, self.true_grid)
 
     @property
     def given(self) -> xr.Dataset:
@@ -98,13 +93,21 @@ def pair(
     for part, source in ((fields, sources[0]), (high, sources[1])):
         check_values(part, source=source)
     fields, high = fields.load(), high.load()
-    shape = high.sizes["y"], high.sizes["x"]
+    true_grid = _masked(Grid.of(high).masked(None), high)
     high = _extended(high, work)
     grid = _masked(work.masked(None), high)
     factor = nesting(grid, inputs.grid)
     if factor is None:
         raise InputError(f"the coarse grid of {sources[0]} is not made of blocks of cells of {sources[1]}")
-    return Pair(fields, high, inputs, grid, shape, factor, names, way == "remap")
+    return Pair(fields, high, inputs, grid, true_grid, factor, names, way == "remap")
+
+
+def within(fine: xr.Dataset, grid: Grid) -> xr.Dataset:
+    """Fine fields without the cells that were added behind those of a grid."""
+    if (fine.sizes["y"], fine.sizes["x"]) == grid.shape:
+        return fine
+    kept = fine.isel(y=slice(grid.shape[0]), x=slice(grid.shape[1]))
+    return kept.assign_coords(grid.coords())  # rows before a pole were moved by a hair
 
 
 def _extended(fine: xr.Dataset, grid: Grid) -> xr.Dataset:

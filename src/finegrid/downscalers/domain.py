@@ -19,7 +19,7 @@ from finegrid.conventions import Names
 from finegrid.conventions.names import attributes, plain
 from finegrid.data.inputs import CoarseInputs
 from finegrid.data.matching import COVERED
-from finegrid.data.pairs import Pair
+from finegrid.data.pairs import Pair, within
 from finegrid.data.predictors import usual_step
 from finegrid.grids import Grid, Operator
 
@@ -31,7 +31,7 @@ class Domain:
     Attributes:
         inputs: how coarse files are read.
         grid: fine grid with its mask, which blocks fill.
-        shape: rows and columns of it that the fine file has; the rest was added.
+        true_grid: the grid of the fine file, without added cells.
         factor: fine cells in a coarse cell along y and x.
         names: the fine file's own words.
         attributes: the fine file's attributes of each variable.
@@ -44,7 +44,7 @@ class Domain:
 
     inputs: CoarseInputs
     grid: Grid
-    shape: tuple[int, int]
+    true_grid: Grid
     factor: tuple[int, int]
     names: Names
     attributes: Mapping[str, Mapping[str, Any]]
@@ -61,7 +61,7 @@ class Domain:
         return cls(
             inputs=matched.inputs,
             grid=matched.grid,
-            shape=matched.shape,
+            true_grid=matched.true_grid,
             factor=matched.factor,
             names=matched.names,
             attributes={name: plain(matched.fine[name].attrs) for name in matched.variables},
@@ -83,11 +83,6 @@ class Domain:
         return Operator.conservative(self.true_grid, self.inputs.conserved_grid)
 
     @property
-    def true_grid(self) -> Grid:
-        """The grid of the fine file, without added cells."""
-        return self.grid.cropped(slice(self.shape[0]), slice(self.shape[1]))
-
-    @property
     def binding(self) -> NDArray[np.bool_]:
         """Coarse cells whose values bind (h, w): within the fine domain, and with a valid fine cell."""
         filled = np.asarray(self.operator.weights.covered[:, 0] > 0).reshape(self.operator.target.shape)
@@ -100,7 +95,7 @@ class Domain:
         mask = self.true_grid.mask
         valid = np.ones(shared.shape[1]) if mask is None else mask.ravel()
         kept = sparse.coo_array(shared * valid[None, :] * self.binding.ravel()[:, None])
-        row, column = np.divmod(kept.col, self.shape[1])
+        row, column = np.divmod(kept.col, self.true_grid.shape[1])
         places = (kept.row, row * self.grid.shape[1] + column)
         areas = sparse.csr_array((kept.data, places), shape=(shared.shape[0], self.grid.size))
         areas.eliminate_zeros()
@@ -108,7 +103,7 @@ class Domain:
 
     def described(self, fine: xr.Dataset) -> xr.Dataset:
         """A prediction on the cells of the fine file, with the attributes that its variables have."""
-        fine = fine.isel(y=slice(self.shape[0]), x=slice(self.shape[1]))
+        fine = within(fine, self.true_grid)
         for name in self.outputs:
             fine[name].attrs = attributes(self.attributes[name])
         fine.attrs = {"title": f"{self.title}, downscaled" if self.title else "Downscaled fields"}
@@ -116,7 +111,7 @@ class Domain:
 
     def summary(self) -> dict[str, Any]:
         """The domain in words."""
-        rows, columns = self.shape
+        rows, columns = self.true_grid.shape
         return {
             "variables": {name: self.inputs.units[name] for name in self.outputs},
             "predictors": {name: self.inputs.units[name] for name in self.inputs.predictors},
@@ -134,7 +129,7 @@ class Domain:
         return {
             "inputs": self.inputs.to_dict(),
             "grid": self.grid.to_dict(),
-            "shape": list(self.shape),
+            "true_grid": None if self.true_grid.shape == self.grid.shape else self.true_grid.to_dict(),
             "factor": list(self.factor),
             "names": self.names.to_dict(),
             "attributes": {name: dict(each) for name, each in self.attributes.items()},
@@ -148,10 +143,11 @@ class Domain:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The domain that `to_dict` described."""
+        true_grid = values.get("true_grid")
         return cls(
             inputs=CoarseInputs.from_dict(values["inputs"]),
             grid=(grid := Grid.from_dict(values["grid"])),
-            shape=tuple(values.get("shape", grid.shape)),
+            true_grid=grid if true_grid is None else Grid.from_dict(true_grid),
             factor=(values["factor"][0], values["factor"][1]),
             names=Names.from_dict(values["names"]),
             attributes=values["attributes"],

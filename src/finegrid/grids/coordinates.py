@@ -14,7 +14,9 @@ from finegrid.conventions import InputError
 from finegrid.grids import curvilinear, geometry
 from finegrid.grids.geometry import Array
 
-_WHOLE_CIRCLE = 360.0
+_WHOLE_CIRCLE, _POLE = 360.0, 90.0
+# Height of a row that has no room behind a pole, as a part of the last row.
+_HAIR = 1e-7
 _AXES = ("y", "x", "y_edges", "x_edges")
 _PLANES = ("fraction", "vertices", "middles")
 _NORTH = {"standard_name": "latitude", "units": "degrees_north"}
@@ -133,12 +135,16 @@ def check(grid: Cells) -> None:
 
 
 def extended(grid: Cells, rows: int, columns: int) -> dict[str, Any] | None:
-    """The arguments of a grid with masked cells behind its last rows and columns, as large as these."""
+    """The arguments of a grid with masked cells behind its last rows and columns, as large as these.
+
+    None where columns would go around the globe a second time.
+    """
     y, x = _longer(grid.y, rows), _longer(grid.x, columns)
     edges = {"y_edges": _longer(grid.y_edges, rows), "x_edges": _longer(grid.x_edges, columns)}
-    around = grid.in_degrees and edges["x_edges"][-1] - edges["x_edges"][0] > _WHOLE_CIRCLE + 1e-6
-    if around or (grid.in_degrees and edges["y_edges"][-1] > 90):
+    if grid.in_degrees and edges["x_edges"][-1] - edges["x_edges"][0] > _WHOLE_CIRCLE + 1e-6:
         return None
+    if grid.in_degrees and edges["y_edges"][-1] > _POLE:
+        y, edges["y_edges"] = _split_last(grid.y, grid.y_edges, rows)
     mask = np.zeros((len(y), len(x)), dtype=bool)
     mask[: grid.shape[0], : grid.shape[1]] = True if grid.mask is None else grid.mask
     found: dict[str, Any] = {"y": y, "x": x, **edges, "crs": grid.crs, "mask": mask}
@@ -149,6 +155,12 @@ def extended(grid: Cells, rows: int, columns: int) -> dict[str, Any] | None:
         found["vertices"] = curvilinear.extended(grid.vertices, rows, columns)
         found["middles"] = curvilinear.extended(np.stack([longitude, latitude], axis=-1), rows, columns)
     return found
+
+
+def _split_last(y: Array, edges: Array, count: int) -> tuple[Array, Array]:
+    """Rows that have no room behind a pole take a hair of the last one."""
+    cuts = edges[-1] - _HAIR * (edges[-1] - edges[-2]) * np.arange(count, -1, -1)
+    return np.concatenate([y[:-1], [min(y[-1], cuts[0])], (cuts[1:] + cuts[:-1]) / 2]), np.append(edges[:-1], cuts)
 
 
 def _longer(values: Array, count: int) -> Array:

@@ -199,7 +199,7 @@ class Grid:
         return Grid(self.y[y], self.x[x], *edges, self.crs, vertices=vertices, **parts)
 
     def extended(self, rows: int, columns: int) -> Grid | None:
-        """The grid with masked rows and columns behind the last ones; None where these would leave the earth."""
+        """The grid with masked rows and columns behind the last ones; None where columns would go around twice."""
         parts = coordinates.extended(self, rows, columns)
         return None if parts is None else Grid(**parts)
 
