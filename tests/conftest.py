@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before NumPy and torch load their thread pools: parallel test workers share the cores.
@@ -13,6 +14,16 @@ import xarray as xr
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Weights are kept in a folder of the test run, never in that of the user."""
+    from finegrid.grids.storage import FOLDER_VARIABLE
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(tmp_path_factory.mktemp("weights")))
+        yield
 
 
 @pytest.fixture(scope="session")

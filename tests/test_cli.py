@@ -88,10 +88,19 @@ def test_help_shows_how_a_command_is_used(arguments, capsys):
     assert "finegrid" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", ["demo", "fit", "downscale", "evaluate", "benchmark", "samples", "info", "recipe"])
+VERBS = ["demo", "fit", "downscale", "evaluate", "benchmark", "samples", "info", "recipe", "check", "regrid"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_command_shows_an_example(verb, capsys):
     assert finegrid(verb, "--help") == 0
     assert f"finegrid {verb}" in capsys.readouterr().out.split("\n", 1)[1]
+
+
+def test_no_command_is_left_out():
+    from finegrid.cli.app import app
+
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(VERBS)
 
 
 def test_help_imports_nothing_heavy():

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from finegrid.pipeline.checking import Checked, Look
 
 
+# Units stand beside the name; the share of significant cells is left to the report.
+_COLUMNS = ("times", "bias", "95 % interval", "spread", "variability", "correlation")
+
+
 @contextmanager
 def bar(words: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr; call what it gives with what is done and what is to do."""
@@ -97,13 +101,18 @@ def looks(found: Mapping[str, Look]) -> None:
 
 def checked(found: Checked) -> None:
     """How two files fit, whether they agree, and the recipe."""
+    from finegrid.evaluation.agreement import words_of
+
     _table(("together", ""), list(found.rows.items()))
     for each in found.agreements:
-        _table((each.name, "times", "bias", "95 % interval", "spread", "variability", "correlation"), _seasons(each))
-        Console().print("\n".join(sentence.replace("`", "") for sentence in each.advice), markup=False)
+        Console().print(f"Do coarse and fine {each.name} show the same weather? {_answer(each)}", markup=False)
+        (name, *_), *rows = words_of(each)
+        _table((name, *_COLUMNS), [(*row[:4], *row[5:]) for row in rows])
+        Console().print("\n".join(sentence.replace("`", "") for sentence in each.advice) + "\n", markup=False)
     if not found.agreements:
-        Console().print("There are too few common times to say whether coarse and fine agree.", markup=False)
-    Console().print("\nA recipe for them (finegrid fit recipe.yaml --out model/):\n", markup=False)
+        words = "fewer than eight common times, or no coarse cell within the fine domain"
+        Console().print(f"Whether coarse and fine agree cannot be said: {words}.", markup=False)
+    Console().print("A recipe for them (finegrid fit recipe.yaml --out model/):\n", markup=False)
     print(found.yaml.rstrip())  # noqa: T201
 
 
@@ -116,19 +125,9 @@ def bias_maps(found: Checked, folder: Path) -> None:
         draw(each).savefig(folder / f"bias_{each.name}.png", dpi=150, bbox_inches="tight")
 
 
-def _seasons(found: Agreement) -> list[tuple[str, ...]]:
-    return [
-        (
-            row.season,
-            str(row.times),
-            f"{row.bias:.3g} {found.units}",
-            f"{row.low:.3g} to {row.high:.3g}",
-            f"{row.spread:.3g}",
-            f"{row.variability:.3g}",
-            f"{row.correlation:.2f}",
-        )
-        for row in found.rows
-    ]
+def _answer(found: Agreement) -> str:
+    also = " and biased" if found.biased and found.verdict == "scattered" else ""
+    return f"{found.verdict}{also}".capitalize() + "."
 
 
 def recipe(path: Path | None) -> None:
@@ -145,7 +144,7 @@ def recipe(path: Path | None) -> None:
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(box=box.SIMPLE, header_style="bold")
+    table = Table(box=box.SIMPLE, header_style="bold", collapse_padding=True)
     for index, head in enumerate(heads):
         table.add_column(head, no_wrap=index == 0, overflow="fold")
     for row in rows:

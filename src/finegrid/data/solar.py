@@ -5,7 +5,7 @@
 with the declination d, the factor E of the distance to the sun and the equation of time from Fourier series in the day
 of the year (Spencer, Search 2(5), 1971; errors below 0.0006 rad, 0.0001 and 35 s), and the hour angle h. Means over a
 step of time are closed integrals over h between sunrise and sunset. In what part of a step a time stamp stands is often
-not said: an upper limit for steps shorter than a day is the larger of the means before and after the stamp.
+not said: an upper limit is the larger of the means before and after the stamp.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def highest_sunshine(time: xr.DataArray, latitude: Array, longitude: Array, *, s
     """
     day, hours = _day_and_hours(time)
     if seconds >= 0.99 * _DAY:
-        # The longest days of a step of a month are at one of its ends, or in its middle.
-        steps = [0.0] if seconds < 1.5 * _DAY else [0.0, seconds / (2 * _DAY), seconds / _DAY]
+        # The middle of the day before the stamp and of that after it. The longest days of a step of a month, which is
+        # stamped at its beginning or in its middle, are at one of its ends, or in its middle.
+        steps = [-0.5, 0.5] if seconds < 1.5 * _DAY else [0.0, seconds / (2 * _DAY), seconds / _DAY]
         return np.asarray(np.maximum.reduce([_daily(day + step, latitude) for step in steps]))
     length = seconds / _DAY * 2 * np.pi
     parts = [_between(day, hours, latitude, longitude, start, start + length) for start in (-length, 0.0)]
@@ -53,7 +54,7 @@ def _between(
     day: Array, hours: Array, latitude: Array, longitude: Array, start: float, stop: float
 ) -> NDArray[np.float32]:
     """Mean between two hour angles, counted from the stamps."""
-    declination, distance, minutes = _sun(day)
+    declination, distance, minutes = _sun(day + (start + stop) / (4 * np.pi))
     phi, delta = np.deg2rad(latitude)[None], declination[:, None, None]
     noon = 2 * np.pi * (hours / 24 + minutes / 1440 - 0.5)[:, None, None] + np.deg2rad(longitude)[None]
     noon = (noon + np.pi) % (2 * np.pi) - np.pi
@@ -89,8 +90,8 @@ def _sun(day: Array) -> tuple[Array, Array, Array]:
 
 
 def _day_and_hours(time: xr.DataArray) -> tuple[Array, Array]:
-    """Days since the first of January in a year of 365 days, and hours of the day."""
+    """Days and parts of days since the first of January in a year of 365 days, and hours of the day."""
     dates = time.dt
     hours = np.asarray((dates.hour + dates.minute / 60 + dates.second / 3600).values, dtype=np.float64)
     stretch = {"360_day": 365 / 360}.get(str(dates.calendar), 1.0)
-    return np.asarray((dates.dayofyear.values - 1) * stretch, dtype=np.float64), hours
+    return np.asarray((dates.dayofyear.values - 1 + hours / 24) * stretch, dtype=np.float64), hours

@@ -15,11 +15,10 @@ from finegrid.conventions import harmonise
 from finegrid.conventions.errors import provenance
 from finegrid.data import open_fields, pair
 from finegrid.data.pairs import Pair
-from finegrid.data.predictors import usual_step
+from finegrid.data.predictors import seconds_since_start, usual_step
 from finegrid.downscalers.domain import Domain
 from finegrid.evaluation.agreement import Agreement
 from finegrid.grids import Grid
-from finegrid.grids.conservative import extent
 from finegrid.pipeline.agreeing import adjustment_for, agreements_of, constraint_for
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.recipe import Recipe
@@ -27,6 +26,8 @@ from finegrid.pipeline.recipe import Recipe
 Paths = str | Path | Sequence[str | Path]
 _STEPS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 _MONTH = (28 * 86400.0, 31 * 86400.0)
+# Steps longer than this many usual ones are gaps; months are up to a tenth longer than one another.
+_GAP = 1.5
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,12 @@ def look(paths: Paths) -> Look:
     fields = open_fields(paths)
     standard, _ = harmonise(fields)
     grid, time = Grid.of(standard), standard.time
-    first, last = (str(each)[:16].replace("T", " ") for each in (time.values[0], time.values[-1]))
     rows = {
         "grid": kind_of(grid),
         "cells": f"{grid.shape[0]} x {grid.shape[1]}, about {_length(grid)} across",
-        "domain": extent(grid) + (" (all around the globe)" if grid.periodic else ""),
-        "times": f"{len(time)} from {first} to {last}",
+        "domain": domain_words(grid),
+        "members": str(standard.sizes.get("member", 1)),
+        "times": _times(time),
         "step": step_words(time),
         "calendar": str(time.dt.calendar),
         "variables": ", ".join(_variable(field) for field in standard.data_vars.values()),
@@ -119,7 +120,10 @@ def fit_rows(matched: Pair) -> dict[str, str]:
     if matched.inputs.own is None:
         rows["cells"] = f"every coarse cell is a block of {fy} x {fx} fine cells"
     else:
-        rows["cells"] = f"coarse cells are no whole blocks; networks work on blocks of {fy} x {fx} fine cells"
+        rows["cells"] = (
+            f"coarse cells are no whole blocks of fine cells; methods work on blocks of {fy} x {fx} fine cells, and "
+            "conserve the means over the coarse file's own cells"
+        )
     sticking = int(((domain.operator.coverage < 0.99) & (domain.operator.coverage > 0)).sum())
     empty = int(((domain.operator.coverage >= 0.99) & ~binding).sum())
     rows["conserved"] = f"{int(binding.sum())} of {target.size} coarse cells"
@@ -138,6 +142,30 @@ def kind_of(grid: Grid) -> str:
         uneven = np.ptp(np.diff(grid.y)) > 1e-3 * np.diff(grid.y).max() if len(grid.y) > 2 else False
         return "latitude-longitude" + (", uneven rows (Gaussian?)" if uneven else "")
     return "rotated pole" if grid.in_degrees else "projected"
+
+
+def domain_words(grid: Grid) -> str:
+    """Where the cells of a grid lie, from edge to edge, in degrees of latitude and longitude."""
+    longitude, latitude = (grid.corners[..., index] for index in (0, 1))
+    longitude = np.unwrap(np.unwrap(longitude, axis=1, period=360.0), axis=0, period=360.0)
+    south, north = (_degrees(each, "NS") for each in (latitude.min(), latitude.max()))
+    if grid.periodic:
+        return f"{south} to {north}, all around the globe"
+    west, east = (_degrees((each + 180) % 360 - 180, "EW") for each in (longitude.min(), longitude.max()))
+    return f"{south} to {north}, {west} to {east}"
+
+
+def _degrees(value: float, sides: str) -> str:
+    return f"{abs(value):.4g}°{sides[int(value < 0)]}"
+
+
+def _times(time: xr.DataArray) -> str:
+    """How many times there are, from when to when, and how often the usual step is missed."""
+    midnight = bool(((time.dt.hour == 0) & (time.dt.minute == 0)).all())
+    first, last = (str(each)[: 10 if midnight else 16].replace("T", " ") for each in (time.values[0], time.values[-1]))
+    gaps = int((np.diff(seconds_since_start(time)) > _GAP * usual_step(time)).sum())
+    missed = f", with {gaps} gap" + ("s" if gaps > 1 else "") if gaps else ""
+    return f"{len(time)} from {first} to {last}{missed}"
 
 
 def step_words(time: xr.DataArray) -> str:
