@@ -322,3 +322,39 @@ def test_soft_penalty_is_the_weighted_mean_square_violation_of_known_cells() -> 
     penalty.sum().backward()
     torch.testing.assert_close(penalty, torch.tensor([10.0 * (2.0 / 2.0) ** 2 / 2]), check_dtype=False)
     assert fine.grad is not None and torch.isfinite(fine.grad).all() and (fine.grad[..., 4:] == 0).all()
+
+
+def test_a_million_random_cells_keep_bounds_and_means_and_differentiate() -> None:
+    """Humidity: many dry and saturated coarse cells, sea that leaves some of them one valid cell or none."""
+    generator = torch.Generator().manual_seed(9)
+
+    def chance(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    rows, factor = 1000, (2, 3)
+    fine, valid = 60 + 120 * (chance(2 * rows, 3 * rows) - 0.5), chance(2 * rows, 3 * rows) < 0.4
+    operator = BlockMean(valid * (chance(2 * rows, 3 * rows) + 0.5), factor)
+    kind = chance(rows, rows)
+    coarse = torch.where(kind < 0.1, 0.0, torch.where(kind > 0.9, 100.0, 100 * chance(rows, rows)))
+    number = operator.blocks(valid).sum(-1)
+    assert int((number == 1).sum()) > 1e5 and int((number == 0).sum()) > 1e4
+    bounded = CONSTRAINTS["bounded"](low=0.0, high=100.0)
+    found = bounded.project(fine.float()[None], coarse.float()[None], operator)[0]
+    assert float(found[valid].min()) == 0 and float(found[valid].max()) == 100
+    error = (operator.mean(found.double()) - coarse.float()).abs() / coarse.clamp(min=50)
+    assert float(error[number > 0].max()) <= 1e-6
+    # Gradients of a tenth of them, all at once, against central differences; none where all cells lie at a bound.
+    operator, fine, coarse = BlockMean(operator.weight[:200], factor), fine[:200], coarse[:100]
+    towards, step = (chance(*fine.shape) - 0.5, chance(*coarse.shape) - 0.5), 1e-6
+    pull = torch.where(valid[:200], chance(*fine.shape), 0.0)
+    ends = [
+        bounded.project((fine + size * towards[0])[None], (coarse + size * towards[1])[None], operator)[0]
+        for size in (step, -step)
+    ]
+    numeric = operator.blocks(pull * (ends[0] - ends[1]) / (2 * step)).sum(-1)
+    given = fine.clone().requires_grad_(), coarse.clone().requires_grad_()
+    (pull * bounded.project(given[0][None], given[1][None], operator)[0]).sum().backward()
+    exact = operator.blocks(given[0].grad * towards[0]).sum(-1) + given[1].grad * towards[1]
+    inside = (number > 0)[:100] & (kind[:100] >= 0.1) & (kind[:100] <= 0.9)
+    differing = ((numeric - exact).abs() > 1e-5 * (1 + exact.abs()))[inside]
+    assert int(differing.sum()) <= 2  # steps of 1e-6 that cross a bound: 2.4e5 valid cells, 1e-8 of the range each

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import pairs, skill, speed
+from finegrid.benchmark import pairs, remapping, skill, speed
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -28,6 +28,10 @@ SECTIONS: dict[str, Section] = {
     "demo": skill.demo,
     "conservation": skill.conservation,
     "pairs": pairs.pairs,
+    "integrals": remapping.integrals,
+    "building": remapping.building,
+    "applying": remapping.applying,
+    "streaming": remapping.streaming,
     "constraint": speed.constraint,
     "downscale": speed.long_record,
     "era5": skill.era5,

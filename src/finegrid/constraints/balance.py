@@ -22,7 +22,7 @@ is smallest: its gradient is C (A psi(S m) - x) and its second derivative M(psi'
 A quick or Newton step is kept where it halves the smallest error so far. Else held is the way on, where nearly all
 cells between coarse ones lie at their limits, or rain has to leave them, and M is singular or nearly so: it is the
 proximal point method (Rockafellar, SIAM J. Control Optim. 14, 1976), which converges whenever (1) has a solution. Where
-bounds contradict the coarse values there is none: the iteration ends after `_MOST_STEPS`, and the violation tells.
+bounds contradict the coarse values there is none: the iteration ends after so many steps, and the violation tells.
 
 The gradient is the implicit derivative of (1) (`implicit`).
 """
@@ -30,7 +30,7 @@ The gradient is the implicit derivative of (1) (`implicit`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -42,15 +42,33 @@ from finegrid.constraints.sparse import SparseMean
 
 Index = Tensor | tuple[slice, Tensor]
 
-# Relative error of the means at which the iteration ends, and its longest; while a network learns, less will do.
-_EXACT, _LEARNING = 1e-9, 1e-4
-_MOST_STEPS, _FEW_STEPS = 80, 10
+
+@dataclass(frozen=True)
+class Effort:
+    """How well means are met.
+
+    Attributes:
+        error: relative error of the means at which the iteration ends.
+        steps: its longest.
+        newton: part of the residual that a Newton step may leave.
+        gradient: that which a gradient may leave.
+        everywhere: whether the error is that of the worst coarse cell, or the mean of all.
+    """
+
+    error: float
+    steps: int
+    newton: float
+    gradient: float
+    everywhere: bool
+
+
+EXACT = Effort(error=1e-9, steps=80, newton=1e-3, gradient=1e-9, everywhere=True)
+# While a network learns, what the worst cells lack is no matter.
+LEARNING = Effort(error=1e-4, steps=8, newton=1e-1, gradient=1e-2, everywhere=False)
 # Coarse values are rounded to single precision, and may contradict one another by as much: steps then stop helping.
 _ROUNDING, _IN_VAIN = 3e-8, 12
 # Relative error below which means count as met.
 _MET = 1e-6
-# Part of the residual that a Newton step may leave, and that of a gradient in single precision.
-_NEWTON, _GRADIENT = 1e-3, 1e-2
 # Numbers beyond this many times the usual value would drown it in rounding.
 _HUGE = 1e9
 # Held steps: the first h, as a part of the largest slope; how it falls; and what is nearly smallest.
@@ -83,12 +101,14 @@ class Problem:
         coarse: means to reach, finite.
         start: first guess of m.
         active: coarse cells whose means have to be reached.
+        effort: how well.
     """
 
     response: Response
     coarse: Tensor
     start: Tensor
     active: Tensor
+    effort: Effort = EXACT
 
     @cached_property
     def scale(self) -> Tensor:
@@ -101,7 +121,12 @@ class Problem:
         """The problem in some of the columns."""
         active = self.active[:, columns] if self.active.shape[1] > 1 else self.active
         response = self.response.picked((slice(None), columns))
-        return Problem(response, self.coarse[:, columns], self.start[:, columns], active)
+        return Problem(response, self.coarse[:, columns], self.start[:, columns], active, self.effort)
+
+    def error(self, gap: Tensor) -> Tensor:
+        """The relative error of what means lack (cells, batch), of each column; infinite where numbers overflow."""
+        relative = gap.abs() / self.scale
+        return (relative.amax(0) if self.effort.everywhere else relative.mean(0)).nan_to_num(torch.inf)
 
 
 def balanced(problem: Problem, operator: SparseMean, *, learning: bool) -> Tensor:
@@ -110,18 +135,17 @@ def balanced(problem: Problem, operator: SparseMean, *, learning: bool) -> Tenso
     Args:
         problem: what to solve.
         operator: the mean.
-        learning: whether gradients are wanted, and means to 1e-4 will do.
+        learning: whether gradients are wanted, and less than exact means will do in single precision.
     """
-    single = learning and problem.coarse.dtype != torch.float64
+    effort = LEARNING if learning and problem.coarse.dtype != torch.float64 else EXACT
+    problem = replace(problem, effort=effort)
     with torch.no_grad():
-        shift = _solved(problem, operator, *((_LEARNING, _FEW_STEPS) if single else (_EXACT, _MOST_STEPS)))
+        shift = _solved(problem, operator)
     value = problem.response.value(shift)
     if not learning:
         return value
     slope = problem.response.slope(shift, value).detach()
-    balance: Tensor = Implicit.apply(
-        value, problem.coarse, slope, operator, problem.active, _GRADIENT if single else _EXACT
-    )  # type: ignore[no-untyped-call]
+    balance: Tensor = Implicit.apply(value, problem.coarse, slope, operator, problem.active, effort.gradient)  # type: ignore[no-untyped-call]
     return balance
 
 
@@ -140,7 +164,7 @@ class _State:
         shift = operator.spread_of(numbers)
         value = problem.response.value(shift)
         gap = torch.where(problem.active, problem.coarse - operator.mean_of(value), 0.0)
-        return cls(numbers, shift, value, gap, (gap.abs() / problem.scale).amax(0).nan_to_num(torch.inf))
+        return cls(numbers, shift, value, gap, problem.error(gap))
 
     def where(self, better: Tensor, other: _State) -> _State:
         """Column by column this state where it is better, else another."""
@@ -151,28 +175,28 @@ class _State:
         return _State(*(each[..., columns] for each in vars(self).values()))
 
 
-def _solved(problem: Problem, operator: SparseMean, tolerance: float, most: int) -> Tensor:
+def _solved(problem: Problem, operator: SparseMean) -> Tensor:
     """The shift of the solution. Columns go their own ways: what one does, does not depend on the others."""
     start = torch.where(problem.active, problem.start, 0.0).expand_as(problem.coarse)
     here = _State.at(start, problem, operator)
     if operator.inverse_as(here.gap) is not None:
-        here = _quickly(problem, operator, here, tolerance)
-    left = torch.nonzero(here.error > tolerance)[:, 0]
+        here = _quickly(problem, operator, here)
+    left = torch.nonzero(here.error > problem.effort.error)[:, 0]
     if not len(left):
         return here.shift
     shift = here.shift.clone()
-    shift[:, left] = _surely(problem.picked(left), operator, here.picked(left), tolerance, most)
+    shift[:, left] = _surely(problem.picked(left), operator, here.picked(left))
     return shift
 
 
-def _quickly(problem: Problem, operator: SparseMean, here: _State, tolerance: float) -> _State:
+def _quickly(problem: Problem, operator: SparseMean, here: _State) -> _State:
     """Quick steps as long as each halves the error."""
-    going = here.error > tolerance
+    going = here.error > problem.effort.error
     while bool(going.any()):
         there = _State.at(here.numbers + _quick(problem, operator, here), problem, operator)
         going = going & (there.error <= 0.5 * here.error)
         here = there if bool(going.all()) else there.where(going, here)
-        going = going & (here.error > tolerance)
+        going = going & (here.error > problem.effort.error)
     return here
 
 
@@ -204,15 +228,15 @@ class _Hold:
         return _Hold(self.numbers[:, columns], self.strength[columns], self.weight)
 
 
-def _surely(problem: Problem, operator: SparseMean, here: _State, tolerance: float, most: int) -> Tensor:
+def _surely(problem: Problem, operator: SparseMean, here: _State) -> Tensor:
     """Newton steps, and held ones where these do not help."""
     shift, best, hold = torch.empty_like(here.shift), here, _Hold.of(here, problem, operator)
     columns, vain = torch.arange(len(here.error), device=here.error.device), torch.zeros_like(here.error)
-    for _ in range(most):
+    for _ in range(problem.effort.steps):
         here, hold = _onwards(problem, operator, here, best.error, hold)
         vain = torch.where(here.error <= 0.5 * best.error, 0.0, vain + 1)
         best = here.where(here.error < best.error, best)
-        done = (best.error <= tolerance) | ((best.error <= _ROUNDING) & (vain >= _IN_VAIN))
+        done = (best.error <= problem.effort.error) | ((best.error <= _ROUNDING) & (vain >= _IN_VAIN))
         if bool(done.any()):
             shift[:, columns[done]] = best.shift[:, done]
             keep = torch.nonzero(~done)[:, 0]
@@ -227,7 +251,7 @@ def _surely(problem: Problem, operator: SparseMean, here: _State, tolerance: flo
 
 def _onwards(problem: Problem, operator: SparseMean, here: _State, record: Tensor, hold: _Hold) -> tuple[_State, _Hold]:
     slope = problem.response.slope(here.shift, here.value)
-    step = conjugate_gradients(operator.stiffness(slope), hold.weight * here.gap, problem.active, _NEWTON)
+    step = conjugate_gradients(operator.stiffness(slope), hold.weight * here.gap, problem.active, problem.effort.newton)
     there = _State.at(here.numbers + step, problem, operator)
     newton = (there.error <= 0.5 * record) & (there.numbers.abs() <= _HUGE * problem.scale.amax(0)).all(0)
     if not bool(newton.all()):
@@ -238,7 +262,9 @@ def _onwards(problem: Problem, operator: SparseMean, here: _State, record: Tenso
 def _held(problem: Problem, operator: SparseMean, here: _State, hold: _Hold, slope: Tensor) -> _State:
     """A held step, between brackets: what it still has to gain falls along it."""
     matrix = operator.stiffness(slope).plus(hold.strength * hold.weight)
-    step = conjugate_gradients(matrix, hold.weight * (here.gap - hold.pull(here)), problem.active, _NEWTON)
+    step = conjugate_gradients(
+        matrix, hold.weight * (here.gap - hold.pull(here)), problem.active, problem.effort.newton
+    )
     gain = (hold.weight * (here.gap - hold.pull(here)) * step).sum(0)
     low, high, length = torch.zeros_like(gain), torch.full_like(gain, torch.inf), torch.ones_like(gain)
     for _ in range(_MOST_SEARCHED):

@@ -32,6 +32,7 @@ _EXACT, _LEARNING = 1e-12, 1e-6
 # Stands for infinity where numbers are averaged.
 _FAR = 1e30
 _SIDE = 1e-6
+_HAIR = 1e-6
 
 
 class BoundedConstraint(nn.Module):
@@ -169,17 +170,21 @@ class _Clip:
         scale = torch.maximum(self._coarse.abs(), self._coarse.abs().mean((-2, -1), keepdim=True))
         for _ in range(_MOST_STEPS):
             gap, slope = self._gap(level)
-            if bool((gap.abs() <= tolerance * scale).all()):
+            found = gap.abs() <= tolerance * scale
+            if bool(found.all()):
                 break
             left, right = torch.where(gap > 0, level, left), torch.where(gap < 0, level, right)
             newton = level + gap / torch.where(slope > 0, slope, 1.0)
-            level = torch.where((slope > 0) & (newton > left) & (newton < right), newton, (left + right) / 2)
+            newton = torch.where((slope > 0) & (newton > left) & (newton < right), newton, (left + right) / 2)
+            level = torch.where(found, level, newton)  # what is found stays: blocks do not wait for each other
         return level
 
     def _brackets(self) -> tuple[Tensor, Tensor]:
         """Levels at which means are too low and too high."""
         highest, lowest = self._operator.max(self._fine), -self._operator.max(-self._fine)
-        left, right = self._coarse - highest, self._coarse - lowest
+        # Dry and saturated blocks have their level at an end: a hair beyond it, or halving alone would lead there.
+        hair = _HAIR * (highest - lowest + self._coarse.abs())
+        left, right = self._coarse - highest - hair, self._coarse - lowest + hair
         if self._lower.shape[-2:] == self._upper.shape[-2:] == (1, 1):
             return left, right
         # Limits of single cells may lie beyond the mean: then all cells at their limits are a bracket.

@@ -60,7 +60,10 @@ class Product:
         self._known: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, columns: Tensor) -> Tensor:
-        product: Tensor = _Times.apply(columns, *self._as(columns.dtype))  # type: ignore[no-untyped-call]
+        forward, backward = self._as(columns.dtype)
+        if not (torch.is_grad_enabled() and columns.requires_grad):
+            return forward @ columns
+        product: Tensor = _Times.apply(columns, forward, backward)  # type: ignore[no-untyped-call]
         return product
 
     def back(self, columns: Tensor) -> Tensor:

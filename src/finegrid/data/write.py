@@ -25,7 +25,7 @@ from finegrid.data.cf import global_attributes, variable_attributes
 from finegrid.data.dates import DateCodec, codecs
 from finegrid.data.stores import Layout, NetcdfStore, Store, ZarrStore
 
-_BLOCK_BYTES = 64_000_000
+_BLOCK_BYTES = 32_000_000
 
 _Open = Callable[[Path, int], Store]
 STORES: dict[str, _Open] = {

@@ -1,9 +1,9 @@
 """Areas that the cells of any two grids share, as polygons in an equal-area plane.
 
-Tile by tile of the target (see `tiling`), source cells near it are found; memory holds one tile. Each target cell and
-the source cells that it meets are drawn as polygons in the plane around its middle, where shapely intersects them, so
-that a weight depends on the two cells alone. A share enters as a part of the source cell times its area on
-the sphere, so that integrals over the source are kept to rounding (Jones 1999,
+Tile by tile of the target (see `tiling`), source cells near it are found; memory holds one tile a thread. Each target
+cell and the source cells that it meets are drawn as polygons in the plane around its middle, where shapely intersects
+them, so that a weight depends on the two cells alone. A share enters as a part of the source cell times its area on the
+sphere, so that integrals over the source are kept to rounding (Jones 1999,
 doi:10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2).
 """
 
@@ -26,7 +26,6 @@ from finegrid.grids.tiling import Tile, cap, drawn, near, tiles
 Index = NDArray[np.intp]
 Progress = Callable[[int, int], None]
 
-_PAIRS_AT_ONCE = 8192
 # Shared areas below this part of a cell are rounding of the edges.
 _SLIVER = 1e-9
 # A source cell whose parts add up to this near to one is covered; the rest is the bend of sides between tiles. Under a
@@ -45,13 +44,15 @@ def overlaps(source: Grid, target: Grid, *, progress: Progress = lambda done, to
     parts = {"source": cells.pieces(source), "target": cells.pieces(target)}
     middles, radii = cells.middles(source), cells.radii(source)
     found: list[tuple[Index, Index, Array]] = []
-    done = 0
-    for tile in tiles(target, middles, radii):
-        found.append(_shares(source, target, tile, middles, radii, parts))
-        done += (tile[0].stop - tile[0].start) * (tile[1].stop - tile[1].start)
-        progress(done, target.size)
-    rows, columns, share = (np.concatenate([each[index] for each in found]) for index in range(3))
-    matrix = sparse.csr_array((share, (rows, columns)), shape=(target.size, source.size))
+    done, every = 0, list(tiles(target, middles, radii))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        shares = pool.map(lambda tile: _shares(source, target, tile, middles, radii, parts), every)
+        for tile, share in zip(every, shares, strict=True):
+            found.append(share)
+            done += (tile[0].stop - tile[0].start) * (tile[1].stop - tile[1].start)
+            progress(done, target.size)
+    rows, columns, part = (np.concatenate([each[index] for each in found]) for index in range(3))
+    matrix = sparse.csr_array((part, (rows, columns)), shape=(target.size, source.size))
     return _times_area(matrix, source, everywhere=bool(target.area.sum() > _SPHERE))
 
 
@@ -75,28 +76,31 @@ def _shares(
         return mine[:0], theirs, np.zeros(0)
     other = cells.rings(source, theirs, parts["source"])
     # Drawn around the tile, cells that meet are found; drawn around its own middle, each target cell is measured.
-    goal = shapely.polygons(drawn(ring, centre))
-    first, second = shapely.STRtree(goal).query(shapely.polygons(drawn(other, centre)), predicate="intersects")
-    own = geometry.normalised(ring.sum(axis=1))
-    goal = shapely.polygons(drawn(ring, own))
-    given = shapely.polygons(drawn(other[first], own[second]))
+    goal = _polygons(drawn(ring, centre))
+    first, second = shapely.STRtree(goal).query(_polygons(drawn(other, centre)), predicate="intersects")
+    met, second = np.unique(second, return_inverse=True)
+    own = geometry.normalised(ring[met].sum(axis=1))
+    goal = _polygons(drawn(ring[met], own))
+    given = _polygons(drawn(other[first], own[second]))
     area, whole = _common(given, goal, second), shapely.area(given)
     kept = area > _SLIVER * np.minimum(whole, shapely.area(goal)[second])
-    return mine[second[kept]], theirs[first[kept]], (area / whole)[kept]
+    return mine[met[second[kept]]], theirs[first[kept]], (area / whole)[kept]
+
+
+def _polygons(rings: Array) -> Array:
+    """One polygon per ring (n, vertices, 2); two to three times faster than `shapely.polygons`."""
+    closed = np.concatenate([rings, rings[:, :1]], axis=1)
+    count, size = closed.shape[:2]
+    ends = np.arange(count + 1)
+    return np.asarray(
+        shapely.from_ragged_array(shapely.GeometryType.POLYGON, closed.reshape(-1, 2), (size * ends, ends))
+    )
 
 
 def _common(given: Array, goal: Array, index: Index) -> Array:
-    """Area that polygons share with goal[index]; those that cross its sides are parted among threads."""
-    # Prepared polygons are no matter for several threads: they build their index at the first question.
+    """Area that polygons share with goal[index]."""
     shapely.prepare(goal)
     area = np.asarray(shapely.area(given))
     crossing = np.flatnonzero(~shapely.contains_properly(goal[index], given))
-
-    def work(part: Index) -> Array:
-        return np.asarray(shapely.area(shapely.intersection(given[part], goal[index[part]])))
-
-    pieces = [crossing[start : start + _PAIRS_AT_ONCE] for start in range(0, len(crossing), _PAIRS_AT_ONCE)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for piece, found in zip(pieces, pool.map(work, pieces), strict=True):
-            area[piece] = found
+    area[crossing] = shapely.area(shapely.intersection(given[crossing], goal[index[crossing]]))
     return area
