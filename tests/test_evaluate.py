@@ -66,6 +66,24 @@ def test_missing_prediction_is_refused_with_variable_and_count(toy_fine: xr.Data
         evaluate(prediction, toy_fine)
 
 
+def test_cells_that_no_method_ever_predicts_are_left_out_and_counted(toy_fine: xr.Dataset) -> None:
+    full, ridge = noisy(toy_fine, 0.1), noisy(toy_fine, 0.3, seed=1)
+    prediction, baseline = full.copy(deep=True), ridge.copy(deep=True)
+    for each in (prediction, baseline):
+        each["t2m"][:, 2:4, 5] = np.nan
+    truth = toy_fine.copy(deep=True)
+    truth["t2m"][:, 2:4, 5] = np.nan
+    found = evaluate(prediction, toy_fine, baselines={"ridge": baseline})
+    expected = evaluate(full, truth, baselines={"ridge": ridge})
+    assert found.of("t2m", "rmse")["prediction"].value == expected.of("t2m", "rmse")["prediction"].value
+    assert any(note.startswith("2 cells with t2m are left out") for note in found.notes)
+    assert not any("cells with pr" in note for note in found.notes)
+    with pytest.raises(InputError, match="missing values of 't2m' in prediction"):
+        evaluate(prediction, toy_fine, baselines={"ridge": ridge})
+    with pytest.raises(InputError, match="missing values of 't2m'"):
+        evaluate(full.assign(t2m=full["t2m"].where(False)), toy_fine)
+
+
 def test_a_missing_truth_is_left_out_and_told(toy_fine: xr.Dataset) -> None:
     prediction, truth = noisy(toy_fine, 0.1), toy_fine.copy(deep=True)
     truth["t2m"][:, :8] = np.nan

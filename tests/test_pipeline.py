@@ -217,6 +217,17 @@ def test_times_are_chosen_by_period_and_by_index(folder):
     assert chosen.encoding["source"] == fine.encoding["source"]
 
 
+def test_variables_that_are_known_in_different_cells_are_learnt_and_judged_where_all_are(folder, tmp_path, plainly):
+    """Observed rain and temperature do not end at the same coast."""
+    fine = xr.open_dataset(folder / "fine.nc", engine="netcdf4").load()
+    fine["pr"][:, 0, :2] = np.nan
+    fine["tas"][:, 7, 11] = np.nan
+    fine.to_netcdf(tmp_path / "fine.nc", engine="netcdf4")
+    done = fit(recipe(folder, fine=str(tmp_path / "fine.nc")), tmp_path / "model", progress=False)
+    notes = " ".join(done.evaluation.notes)
+    assert "2 cells with tas are left out" in notes and "1 cells with pr are left out" in notes
+
+
 def test_files_without_a_coarse_one_are_scored_all_the_same(folder, plainly):
     found = evaluate_files(folder / "fine.nc", folder / "fine.nc", folder / "self", variables=["tas"], method="itself")
     assert found.of("tas", "rmse")["itself"].value == 0

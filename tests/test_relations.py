@@ -274,6 +274,19 @@ def test_a_part_that_undoes_an_earlier_one_is_found_by_the_final_check() -> None
     assert not again.conserves
 
 
+def test_variables_that_a_relation_finds_by_itself_are_its_own() -> None:
+    operator, names = MEANS["ratio 2.5"], ["pr", "uas", "vas", "sfcWind"]
+    raw, coarse = fields(names, operator)
+    raw[:, 0] -= 1
+    coarse[:, 3] += 1  # a mean speed that the components do not have: it follows from them
+    constraint = made({"name": "composed", "parts": ["wind"], "otherwise": "multiplicative"}, names)
+    constrained = constraint.project(raw, coarse, operator)
+    assert list(constraint.check(constrained, coarse, operator)) == ["multiplicative (pr)", "wind (uas, vas, sfcWind)"]
+    assert constraint.derived == (3,)
+    assert float(constraint.violation(constrained, coarse, operator).max()) <= 2e-6
+    assert means_agree(constrained, coarse, operator, derived=[3])
+
+
 def test_every_variable_gets_what_nature_allows() -> None:
     operator, names = MEANS["ratio 2.5"], ["pr", "hurs", "uas", "tas"]
     constraint = made("natural", names)

@@ -43,19 +43,15 @@ class ComposedConstraint(nn.Module):
     ) -> None:
         super().__init__()
         self.variables = tuple(variables)
-        named = [(each, _named(each, self.variables)) for each in parts]
-        covered = {name for _, names in named for name in names}
+        built = [_built(each, self.variables, make) for each in parts]
+        covered = {name for _, names in built for name in names}
         rest = [name for name in self.variables if name not in covered]
-        self.channels: list[list[int]] = []
-        built = []
-        for table, names in ([(otherwise, rest)] if rest else []) + named:
-            built.append(make(table, names))
-            found = getattr(built[-1], "variables", None) or names
-            self.channels.append([self._index(name) for name in found])
-        self.parts = nn.ModuleList(each for each in built if isinstance(each, nn.Module))
-        self.conserves = all(each.conserves for each in built)
+        built = [(make(otherwise, rest), rest), *built] if rest else built
+        self.channels = [[self._index(name) for name in names] for _, names in built]
+        self.parts = nn.ModuleList(each for each, _ in built if isinstance(each, nn.Module))
+        self.conserves = all(each.conserves for each, _ in built)
         self.derived, self.sunlit = self._gathered("derived"), self._gathered("sunlit")
-        self.learns = any(getattr(each, "learns", False) for each in built)
+        self.learns = any(getattr(each, "learns", False) for each, _ in built)
 
     def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation, *, high: Tensor | None = None) -> Tensor:
         return self._through("project", fine, coarse, operator, high)
@@ -137,7 +133,9 @@ def natural_choice(low: float, high: float) -> str:
     return "multiplicative" if low == 0 else "add"
 
 
-def _named(table: Table, variables: Sequence[str]) -> list[str]:
-    """The variables that a part names, none where a relation is to find its own."""
+def _built(table: Table, variables: Sequence[str], make: Make) -> tuple[Constraint, Sequence[str]]:
+    """A part, and the variables that it is for: those that it names or, a relation, finds; else all."""
     chosen = [] if isinstance(table, str) else table.get("variables") or []
-    return [chosen] if isinstance(chosen, str) else list(chosen)
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    constraint = make(table, names)
+    return constraint, getattr(constraint, "variables", None) or names or variables

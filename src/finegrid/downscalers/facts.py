@@ -110,8 +110,9 @@ class Facts:
 
     def _by_roles(self, word: str, roles: Sequence[str]) -> list[str]:
         """The variables of the model that usually go by these names; at least two, or the only one."""
-        found = [next((each for each in self.domain.outputs if alike(each, role)), None) for role in roles]
-        known = [name for name in found if name is not None]
+        known: list[str] = []
+        for role in roles:
+            known += self._playing(role, roles, known)
         if len(known) < min(2, len(roles)):
             raise InputError(
                 f"the constraint '{word}' relates {', '.join(roles)}; the model predicts "
@@ -119,6 +120,14 @@ class Facts:
                 f"{{name: {word}, variables: [...]}}"
             )
         return known
+
+    def _playing(self, role: str, roles: Sequence[str], taken: Sequence[str]) -> list[str]:
+        """The variable of this usual name, if there is one; that which has no other role first, `rain` beside `pr`."""
+        free = [name for name in self.domain.outputs if name not in taken]
+        called = {name: str(self.domain.attributes[name].get("standard_name", "")) for name in free}
+        by_name = [name for name in free if alike(name, role)]
+        found = by_name or [name for name in free if alike(called[name], role)]
+        return sorted(found, key=lambda name: (name != role, sum(alike(name, each) for each in roles)))[:1]
 
     def _check_predicted(self, word: str, names: Sequence[str]) -> None:
         missing = [name for name in names if name not in self.domain.outputs]

@@ -6,7 +6,7 @@ Everything is checked here, before anything is computed, and refused in the user
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,12 +26,14 @@ class Case:
             and times.
         coarse: (time, y, x) on the coarse grid in the truth's units, where there is one.
         unshared: most times that one of the fields has and not all have.
+        unpredicted: cells that no method ever predicts although a truth is known, and that were left out of it.
     """
 
     truth: xr.DataArray
     predictions: Mapping[str, xr.DataArray]
     coarse: xr.DataArray | None
     unshared: int = 0
+    unpredicted: int = 0
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ def align(
     everyone = {"truth": reference, **others} if given is None else {"truth": reference, **others, "coarse": given}
     times = _common_times(everyone)
     unshared = max(fields.sizes["time"] for fields in everyone.values()) - len(times)
-    return tuple(
+    cases = (
         Case(
             reference[variable].pipe(_at, times).transpose("time", "y", "x"),
             {name: _prediction(fields, reference[variable], times, name) for name, fields in others.items()},
@@ -74,6 +76,20 @@ def align(
         )
         for variable in _variables(reference, next(iter(others.values())), next(iter(others)), variables)
     )
+    return tuple(map(_predicted, cases))
+
+
+def _predicted(case: Case) -> Case:
+    """The case without cells that no method ever predicts, such as those in which another variable is never known."""
+    fields = case.predictions.values()
+    never = ~np.logical_or.reduce([field.isel(member=0, time=0).notnull() for field in fields])
+    if not never.any():
+        return case
+    never &= ~np.logical_or.reduce([field.notnull().any(("member", "time")) for field in fields])
+    gone = int((never & case.truth.notnull().any("time").values).sum())
+    if not gone or never.all():
+        return case
+    return replace(case, truth=case.truth.where(xr.DataArray(~never, dims=("y", "x"))), unpredicted=gone)
 
 
 def _harmonised(fields: xr.Dataset, source: str) -> xr.Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,12 @@ def _about_gaps(case: Case, view: View) -> list[str]:
     known = np.isfinite(view.errors[next(iter(case.predictions))])
     if known.all():
         return []
+    if case.unpredicted:
+        return [
+            f"{case.unpredicted} cells with {case.name} are left out, since no method predicts them: a model has the "
+            "cells in which all of its variables are known.",
+            *_about_gaps(replace(case, unpredicted=0), view),
+        ]
     share = 100 * (1 - known.mean())
     spectrum = (
         "the spectrum uses the largest rectangle without gaps" if len(view.wavenumbers) else "there is no spectrum"
