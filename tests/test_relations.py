@@ -312,10 +312,23 @@ def test_a_relaxed_constraint_goes_from_nothing_to_all(inner: str) -> None:
         made({"name": "relaxed", "constraint": inner, "strength": each}, ["pr"]).project(raw, coarse, operator)
         for each in (0.0, 0.5, 1.0)
     )
-    assert torch.equal(free, raw)
+    torch.testing.assert_close(free, raw, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(hard, made(inner, ["pr"]).project(raw, coarse, operator), rtol=1e-5, atol=1e-5)
     middle = (operator.mean(raw) + coarse) / 2
     assert float(violation(half, middle, operator).max()) <= 1e-6
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_a_relaxed_constraint_keeps_to_what_nature_allows_at_any_strength(strength: float) -> None:
+    operator, names = MEANS["ratio 2.5"], ["pr", "hurs", "tas"]
+    raw, coarse = fields(names, operator)
+    raw = torch.stack([raw[:, 0] - 1.5, 1.3 * raw[:, 1], raw[:, 2]], dim=1)
+    found = made({"name": "relaxed", "strength": strength}, names).project(raw, coarse, operator)
+    inside = found[..., operator.touched]
+    assert float(inside[:, 0].min()) >= 0 and float(inside[:, 1].max()) <= 1
+    means = torch.lerp(operator.mean(raw), coarse, strength)
+    means = torch.stack([means[:, 0].clamp(min=0), means[:, 1].clamp(max=1), means[:, 2]], dim=1)
+    assert float(violation(found, means, operator).max()) <= 1e-6
 
 
 def test_the_learned_strength_is_that_of_the_best_weight_between_two_noisy_sources() -> None:

@@ -38,6 +38,7 @@ SECTIONS: dict[str, Section] = {
     "step": speed.step,
     "racmo": skill.racmo,
     "constraints": skill.constraints,
+    "two-runs": skill.two_runs,
 }
 
 

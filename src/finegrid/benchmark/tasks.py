@@ -1,7 +1,8 @@
 """Tasks as data: which sample, which variables, how coarse, which times are for learning and which for the test.
 
-Each one coarsens a fine field and asks for the fine field back (perfect coarse input). That isolates the downscaling
-from errors of a driving model; scores say nothing about those. The split of every task is by blocks of time.
+Most coarsen a fine field and ask for the fine field back (perfect coarse input). That isolates the downscaling from
+errors of a driving model; scores say nothing about those. A task with a coarse record of its own has these errors, on
+cells that are no blocks of the fine ones. The split of every task is by blocks of time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ def _methods(own: Options | None = None) -> Options:
     return {name: {} for name in (*_SIMPLE, *_NETWORKS)} | dict(own or {})
 
 
+def _two_runs() -> Options:
+    """For runs that disagree: with a hard, a relaxed and no constraint, and with the bias adjusted first."""
+    short: dict[str, Mapping[str, Any]] = {"ridge": {}, "resnet-on-ridge": {"settings": {"steps": 400}}}
+    ways = ("{}+none", "{}", "shift/{}", "{}+relaxed", "shift/{}+relaxed")
+    return {"bicubic+none": {}, "bicubic": {}} | {way.format(name): short[name] for name in short for way in ways}
+
+
 _SYNTHETIC = "synthetic"
 
 
@@ -42,9 +50,10 @@ class Task:
         title: in words.
         sample: name of the sample, or "synthetic".
         variables: what is predicted.
-        factor: fine cells in a coarse cell along either side.
+        coarse: sample of a coarse record from elsewhere; without one the fine field is coarsened.
+        factor: fine cells in a coarse cell along either side, where the fine field is coarsened.
         static: sample of a static field.
-        companions: further variables of the sample whose coarse fields a method may have as predictors.
+        companions: further variables whose coarse fields a method may have as predictors.
         crop: limits in the coordinates of the sample.
         window: the first rows and columns that are kept, where a crop has no round limits.
         split: arguments of `data.split_times`.
@@ -57,6 +66,7 @@ class Task:
     title: str
     sample: str
     variables: tuple[str, ...]
+    coarse: str | None = None
     factor: int = 4
     static: str | None = None
     companions: tuple[str, ...] = ()
@@ -68,7 +78,8 @@ class Task:
     @property
     def available(self) -> bool:
         """Whether the data can be opened here and now."""
-        return self.sample == _SYNTHETIC or samples.available(self.sample)
+        needed = [name for name in (self.sample, self.coarse) if name not in (None, _SYNTHETIC)]
+        return all(samples.available(str(name)) for name in needed)
 
     def material(self) -> Material:
         """Fields of the task with their blocks of time.
@@ -78,13 +89,19 @@ class Task:
         """
         every = _synthetic() if self.sample == _SYNTHETIC else samples.open(self.sample)
         static = () if self.static is None else (_static(self.static, every),)
-        fine = cropped(every[[*self.variables, *self.companions]], self.crop)
+        more = self.companions if self.coarse is None else ()
+        fine = cropped(every[[*self.variables, *more]], self.crop)
         fine = fine if self.window is None else _first_cells(fine, self.window)
         fine = fine.load()
+        # Predictors are coarse only: a fine one would be the answer.
+        return material(self._low(fine), fine[list(self.variables)], static, dict(self.split))
+
+    def _low(self, fine: xr.Dataset) -> xr.Dataset:
+        if self.coarse is not None:
+            return samples.open(self.coarse)[[*self.variables, *self.companions]].load()
         low = coarsen(fine, self.factor)
         low.encoding["source"] = f"{self.sample}, coarsened {self.factor} times"
-        # Predictors are coarse only: a fine one would be the answer.
-        return material(low, fine[list(self.variables)], static, dict(self.split))
+        return low
 
 
 def find_task(name: str) -> Task:
@@ -165,6 +182,14 @@ TASKS: dict[str, Task] = {
             variables=("tas",),
             static="elevation-europe",
             window=(16, 28),
+        ),
+        Task(
+            name="ncep-eobs-tas",
+            title="observed temperature of winter days (E-OBS) from another run (NCEP), Iberia, 1.9 to 0.5 degrees",
+            sample="eobs-iberia",
+            coarse="ncep-gauss-iberia",
+            variables=("tas",),
+            methods=_two_runs(),
         ),
         Task(
             name="inca-t2m-x4",

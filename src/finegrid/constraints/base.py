@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -143,13 +143,38 @@ def by_column(value: Tensor, columns: Tensor) -> Tensor:
     return flat.repeat(columns.shape[1] // flat.numel())
 
 
+class _Rectify(torch.autograd.Function):
+    """max(0, raw), with the gradient that would raise a negative value let through."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(raw: Tensor) -> Tensor:
+        return raw.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (raw,) = ctx.saved_tensors
+        return torch.where(raw > 0, gradient, gradient.clamp(max=0))
+
+
+def rectified(raw: Tensor) -> Tensor:
+    """What is not below zero."""
+    positive: Tensor = _Rectify.apply(raw)  # type: ignore[no-untyped-call]
+    return positive
+
+
 class HardConstraint(nn.Module, ABC):
     """A layer that conserves exactly; a variant says how it shares the correction out among the fine cells.
 
     While a network learns (`fine` requires a gradient) the correction of rounding is left out: it changes no gradient,
-    and a step costs half as much. A missing (NaN) coarse value leaves its block as it is. Half-precision output of a
-    network is lifted to the precision of the coarse field, because no constraint can hold to 1e-6 in numbers with an
-    error of 1e-3.
+    and a step costs half as much. Cells that no coarse value says anything about, since it is missing (NaN) or they lie
+    at the edge, stay as they are, or at zero where nothing is below it. Half-precision output of a network is lifted to
+    the precision of the coarse field, because no constraint can hold to 1e-6 in numbers with an error of 1e-3.
     """
 
     conserves: ClassVar[bool] = True
@@ -166,8 +191,9 @@ class HardConstraint(nn.Module, ABC):
         projected = self._conserve(fine, target, operator)
         if not fine.requires_grad:
             projected = self._polish(projected, target, operator)
-        complete = every and operator.whole
-        return projected if complete else torch.where(operator.spread(known.to(fine.dtype)) > 0, projected, fine)
+        if every and operator.whole:
+            return projected
+        return torch.where(operator.spread(known.to(fine.dtype)) > 0, projected, self._free(fine))
 
     def reproject(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return self.project(fine, coarse, operator)
@@ -187,8 +213,13 @@ class HardConstraint(nn.Module, ABC):
         columns = balanced(self._problem(raw, x, operator, active), operator, learning=learning)
         projected = operator.as_fine(columns, fine).to(fine.dtype)
         if every:
-            return projected if operator.whole else torch.where(operator.touched, projected, fine)
-        return torch.where(operator.as_fine(operator.spread_of(active.to(x.dtype)) > 0, fine), projected, fine)
+            return projected if operator.whole else torch.where(operator.touched, projected, self._free(fine))
+        reached = operator.as_fine(operator.spread_of(active.to(x.dtype)) > 0, fine)
+        return torch.where(reached, projected, self._free(fine))
+
+    def _free(self, fine: Tensor) -> Tensor:
+        """Cells without a coarse value."""
+        return rectified(fine) if self.needs_positive else fine
 
     @abstractmethod
     def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:

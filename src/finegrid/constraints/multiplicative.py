@@ -24,33 +24,14 @@ Source: Harder et al., JMLR 24(365), 2023, equation of the multiplicative constr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from finegrid.constraints.balance import Problem, Response
-from finegrid.constraints.base import Aggregation, HardConstraint
+from finegrid.constraints.base import Aggregation, HardConstraint, rectified
 from finegrid.constraints.sparse import SparseMean
-
-
-class _Rectify(torch.autograd.Function):
-    """max(0, raw), with the gradient that would raise a negative value let through."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(raw: Tensor) -> Tensor:
-        return raw.clamp(min=0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (raw,) = ctx.saved_tensors
-        return torch.where(raw > 0, gradient, gradient.clamp(max=0))
 
 
 class MultiplicativeConstraint(HardConstraint):
@@ -68,7 +49,7 @@ class MultiplicativeConstraint(HardConstraint):
         self.floor = floor
 
     def _conserve(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
-        positive: Tensor = _Rectify.apply(fine)  # type: ignore[no-untyped-call]
+        positive = rectified(fine)
         mean = operator.mean(positive)
         lacking = (self.floor * coarse - mean).clamp(min=0)
         # below this, floor * x is no normal number of the dtype; physically dry
@@ -83,7 +64,7 @@ class MultiplicativeConstraint(HardConstraint):
         return rescaled(fine, coarse, operator)
 
     def _problem(self, fine: Tensor, coarse: Tensor, operator: SparseMean, active: Tensor) -> Problem:
-        return proportional(_Rectify.apply(fine), coarse, operator, active, self.floor)  # type: ignore[no-untyped-call]
+        return proportional(rectified(fine), coarse, operator, active, self.floor)
 
 
 def proportional(

@@ -2,9 +2,10 @@
 
     y = constraint(yt, x'),      x' = (1 - strength) A yt + strength x
 
-Between the two, the field gives in to the coarse values by a part of what its own means lack. The strength is given, or
-learned where the truth is known, as the one with the least square error on times that the raw fields had not learnt
-from (`fitted`); a coarse field that is wrong where the prediction is right gets a low one.
+Between the two, the field gives in to the coarse values by a part of what its own means lack. What the constraint says
+of limits holds at any strength: rain is never negative, and x' is never beyond what nature allows. The strength is
+given, or learned where the truth is known, as the one with the least square error on times that the raw fields had not
+learnt from (`fitted`); a coarse field that is wrong where the prediction is right gets a low one.
 """
 
 from __future__ import annotations
@@ -27,26 +28,34 @@ class RelaxedConstraint(nn.Module):
     """Another constraint, in part.
 
     Args:
-        constraint: the constraint at full strength, by name or table.
+        constraint: the constraint at full strength, by name or table; by default what suits each variable.
         strength: 0..1, one number or one per channel; "learned" fits it.
         variables: names of the channels.
+        lowest: lowest value that nature allows each of them; -inf where there is none.
+        highest: highest one.
         make: builds the constraint of a table for some variables.
     """
 
     conserves: ClassVar[bool] = False
     needs_positive: ClassVar[bool] = False
-    statistics: ClassVar[tuple[str, ...]] = ("variables", "make")
+    statistics: ClassVar[tuple[str, ...]] = ("variables", "lowest", "highest", "make")
     strength: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     def __init__(
         self,
         *,
-        constraint: Table = "add",
+        constraint: Table = "natural",
         strength: float | str | Sequence[float] = LEARNED,
         variables: Sequence[str],
+        lowest: Sequence[float],
+        highest: Sequence[float],
         make: Make,
     ) -> None:
         super().__init__()
+        self.register_buffer("lowest", per_channel(lowest))
+        self.register_buffer("highest", per_channel(highest))
         self.learns = strength == LEARNED
         values = per_channel(0.0 if isinstance(strength, str) else strength)
         if (isinstance(strength, str) and not self.learns) or not bool(((values >= 0) & (values <= 1)).all()):
@@ -55,10 +64,10 @@ class RelaxedConstraint(nn.Module):
         self.register_buffer("strength", values.expand(len(variables), 1, 1).clone())
 
     def project(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
-        if not bool(self.strength.any()):
-            return fine
         own, part = operator.mean(fine), self.strength.to(fine)
-        return self.inner.project(fine, own + part * (coarse - own), operator)
+        goal = own + part * (coarse - own)
+        possible = torch.minimum(torch.maximum(goal, self.lowest.to(goal)), self.highest.to(goal))
+        return self.inner.project(fine, possible, operator)
 
     def reproject(self, fine: Tensor, coarse: Tensor, operator: Aggregation) -> Tensor:
         return self.project(fine, coarse, operator)

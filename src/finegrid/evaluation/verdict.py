@@ -62,4 +62,10 @@ def _conservation(evaluation: Scores) -> list[str]:
         departure = f"largest relative departure {number(values[variable])}"
         return [f"{evaluation.method} conserves the coarse field to rounding ({departure})"]
     share = f"{number(100 * values[variable])} %"
+    adjustment, adjusted, _ = evaluation.method.partition("/")
+    if adjusted:
+        return [
+            f"{evaluation.method} adjusts the coarse field ({adjustment}) before it conserves it: it departs from the "
+            f"field as given by up to {share} ({variable})"
+        ]
     return [f"{evaluation.method} does not conserve the coarse field: it departs from it by up to {share} ({variable})"]

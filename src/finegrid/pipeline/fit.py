@@ -96,7 +96,8 @@ def fitted_and_judged(
 ) -> tuple[Downscaler, Evaluation | None, str]:
     """Fit on the learning times and judge on the test times; logs, scores and report go to `folder`."""
     coarse, fine = material.at(material.learning)
-    agreements = agreements_of(pair(coarse, fine, variables=downscaler.variables, predictors=downscaler.predictors))
+    matched = pair(coarse, fine, variables=downscaler.variables, predictors=downscaler.predictors)
+    agreements = agreements_of(matched)
     downscaler.fit(
         coarse,
         fine,
@@ -114,11 +115,14 @@ def fitted_and_judged(
     learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
     evaluation = _judged(downscaler, learnt, material, task)
     _write(evaluation, folder, downscaler, agreements)
-    advice = (_disagreement(agreements, downscaler), _below_zero(evaluation, downscaler))
+    if downscaler.adjust is not None and agreements:
+        adjusted = downscaler.read(coarse).sel(time=matched.coarse.time).load()
+        agreements = agreements_of(replace(matched, coarse=adjusted))
+    advice = (_disagreement(agreements, downscaler), _below_zero(evaluation, downscaler, agreements))
     return downscaler, evaluation, "\n".join(each for each in advice if each)
 
 
-def _below_zero(evaluation: Evaluation, downscaler: Downscaler) -> str:
+def _below_zero(evaluation: Evaluation, downscaler: Downscaler, agreements: Sequence[Agreement]) -> str:
     """What to tell whose rain comes out negative, although a constraint could prevent it."""
     shares = {
         variable: evaluation.of(variable, "negatives")[evaluation.method].value
@@ -129,7 +133,8 @@ def _below_zero(evaluation: Evaluation, downscaler: Downscaler) -> str:
     if not found:
         return ""
     word = name_of(downscaler).partition("+")[0]
-    return f"{' and '.join(found)} are below zero. A constraint that keeps the sign: --method {word}+multiplicative"
+    keeping = "relaxed" if any(each.fires for each in agreements) else "multiplicative"
+    return f"{' and '.join(found)} are below zero. A constraint that keeps the sign: --method {word}+{keeping}"
 
 
 def _disagreement(agreements: Sequence[Agreement], downscaler: Downscaler) -> str:
@@ -138,7 +143,8 @@ def _disagreement(agreements: Sequence[Agreement], downscaler: Downscaler) -> st
     if not found or not downscaler.conservation.conserves:
         return ""
     word = name_of(downscaler).partition("+")[0]
-    told = [f"Coarse and fine {each.name} disagree. {' '.join(each.advice)}" for each in found]
+    still = "" if downscaler.adjust is None else " after the adjustment, too"
+    told = [f"Coarse and fine {each.name} disagree{still}. {' '.join(each.advice)}" for each in found]
     return "\n".join([*told, f"Compare with a method that does not force agreement: --method {word}+relaxed"])
 
 
