@@ -312,6 +312,10 @@ def test_starts_and_lead_times_become_one_time():
         (lambda f: f.isel(time=[0, 1, 1, 2]), r"2001-01-02 is there twice.*drop_duplicates\('time'\)"),
         (lambda f: f.isel(time=[0, 2, 1, 3]), r"2001-01-02 comes after 2001-01-03.*sortby\('time'\)"),
         (lambda f: f.assign_coords(time=[0.0, 1, 2, 3]), r"'time' in a\.nc holds no dates.*decode_cf"),
+        (
+            lambda f: f.convert_calendar("noleap", use_cftime=True).isel(time=slice(0)),
+            r"a\.nc has no time at all.*'time'",
+        ),
         (lambda f: f.isel(time=0, drop=True), r"a\.nc has no time axis.*t2m \(lat, lon\).*static=True"),
         (lambda f: f.isel(lat=[0, 2, 1]), r"'lat' of a\.nc does not run one way: 41 after 42"),
         (lambda f: f.isel(lon=[0, 0, 1]), r"'lon' of a\.nc does not run one way"),

@@ -281,6 +281,10 @@ def test_who_forces_agreement_with_a_field_from_elsewhere_is_told(folder, tmp_pa
     assert "Coarse and fine tas disagree" in told and "2.0" in told
     assert "--adjust natural" in told and "bicubic+relaxed" in told
     assert "disagree" not in fit(recipe(folder, method="bicubic"), tmp_path / "n", progress=False).note
+    job = {**recipe(folder, coarse=str(tmp_path / "coarse.nc")).to_dict(), "downscaler": table_of("bicubic")}
+    adjusted = fit(Recipe.of({**job, "adjust": "shift"}), tmp_path / "a", progress=False)
+    assert "disagree" not in adjusted.note
+    assert "adjusts the coarse field (shift) before it conserves it" in adjusted.evaluation.verdict
 
 
 def test_negative_rain_is_told_with_the_constraint_that_prevents_it(folder, tmp_path):

@@ -104,6 +104,8 @@ def _without_time(fields: xr.Dataset, axes: Axes, source: str) -> tuple[xr.Datas
 
 def _no_time(fields: xr.Dataset, source: str) -> InputError:
     undated = undated_time(fields)
+    if undated is not None and not fields[undated].size:
+        return InputError(f"{source} has no time at all; expected one or more along '{undated}'. Choose another period")
     if undated is not None:
         return InputError(
             f"'{undated}' in {source} holds no dates; expected a time axis with units such as 'days since "

@@ -84,8 +84,8 @@ def extents(one: Grid, other: Grid) -> tuple[str, str]:
 
 def extent(grid: Grid, *, geographic: bool = False) -> str:
     """Where a grid lies, in words: in its own coordinates unless these are asked not to be."""
-    geographic = (geographic or grid.is_curvilinear) and not grid.is_latlon
-    north, east = grid.centres if geographic else (grid.y_edges, grid.x_edges)
+    geographic = geographic or grid.is_curvilinear
+    north, east = grid.centres if geographic and not grid.is_latlon else (grid.y_edges, grid.x_edges)
     y, x = ("latitudes", "longitudes") if geographic else ("y", "x")
     unit = "" if grid.in_degrees or geographic else " m"
     return f"{y} {north.min():g} to {north.max():g}{unit}, {x} {east.min():g} to {east.max():g}{unit}"
