@@ -12,14 +12,14 @@ import xarray as xr
 from finegrid.benchmark.figures import Bench, Figure
 from finegrid.conventions import harmonise
 from finegrid.data import samples
+from finegrid.data.matching import COVERED
 from finegrid.downscalers import method
 from finegrid.grids import Grid, Operator
 
 # The hard constraints of single variables.
 HARD = ("add", "scaled-add", "multiplicative", "softmax", "bounded", "natural")
 _EXACT = 1e-6
-# A coarse cell is constrained where the fine domain covers it.
-_INSIDE = 0.99
+
 _LEARNT = 0.7
 
 
@@ -174,7 +174,7 @@ def largest_error(fine: xr.DataArray, grid: Grid, coarse: xr.DataArray, cells: G
     """Of the means over whole coarse cells, relative to the larger of a value and the usual one."""
     operator = Operator.conservative(grid, cells)
     values = xr.DataArray(fine.values, dims=("time", "y", "x"), coords={"y": grid.y, "x": grid.x})
-    filled = (operator.coverage >= _INSIDE) & (operator.weights.covered.reshape(cells.shape) > 0)
+    filled = (operator.coverage >= COVERED) & (operator.weights.covered.reshape(cells.shape) > 0)
     given = coarse.values.astype(np.float64)[:, filled]
     error = np.abs(operator(values).values[:, filled] - given) / np.maximum(np.abs(given), np.abs(given).mean())
     return float(np.max(error))  # NaN where the fine field lacks a value

@@ -11,6 +11,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+# Entries of a matrix with rows of one length, as a multiple of those that are no zeros.
+_PADDED = 2
+
 
 class Pairs:
     """The pairs of a coarse and a fine cell that share area."""
@@ -40,12 +43,13 @@ class Matrix:
 
     def __call__(self, columns: Tensor) -> Tensor:
         """The products with columns (coarse cells, batch)."""
-        return self._pattern.row_sums(self._values * columns[self._pattern.other])
+        # `index_select` does on one core what `columns[other]` wakes all of them for.
+        return self._pattern.row_sums(self._values * columns.index_select(0, self._pattern.other))
 
     @property
     def diagonal(self) -> Tensor:
         """The diagonals (coarse cells, batch)."""
-        return self._values[self._pattern.diagonal]
+        return self._values.index_select(0, self._pattern.diagonal)
 
     def plus(self, diagonal: Tensor) -> Matrix:
         """The same with something added to the diagonals (coarse cells, batch)."""
@@ -113,18 +117,28 @@ class Stiffness:
         keys, place = np.unique(
             np.concatenate([one * cells + other, np.arange(cells) * (cells + 1)]), return_inverse=True
         )
-        shape = (len(keys), shared.shape[1])
-        entries = sparse.csr_array((weight, (place[: len(one)], fine)), shape=shape)
-        rows = sparse.csr_array((np.ones(len(keys)), (keys // cells, np.arange(len(keys)))), shape=(cells, len(keys)))
-        self._entries, self._rows = Product(entries), Product(rows)
-        self.other = torch.as_tensor(keys % cells)
-        self.diagonal = torch.as_tensor(np.searchsorted(keys, np.arange(cells) * (cells + 1)))
+        row, count = keys // cells, np.bincount(keys // cells, minlength=cells)
+        # Rows of one length, where that adds few zeros: sums of a dense array are several times faster.
+        self._width = int(count.max()) if cells * count.max() <= _PADDED * len(keys) else None
+        first = np.cumsum(count) - count
+        index = np.arange(len(keys)) + ((np.arange(cells) * self._width - first)[row] if self._width else 0)
+        size = cells * self._width if self._width else len(keys)
+        shape = (size, shared.shape[1])
+        self._entries = Product(sparse.csr_array((weight, (index[place[: len(one)]], fine)), shape=shape))
+        self._rows = Product(sparse.csr_array((np.ones(len(keys)), (row, index)), shape=(cells, size)))
+        others = np.zeros(size, dtype=np.int64)
+        others[index] = keys % cells
+        self.other = torch.as_tensor(others)
+        self.diagonal = torch.as_tensor(index[np.searchsorted(keys, np.arange(cells) * (cells + 1))])
 
     def __call__(self, slope: Tensor) -> Matrix:
         return Matrix(self._entries(slope), self)
 
     def row_sums(self, entries: Tensor) -> Tensor:
-        return self._rows(entries)
+        """Sums of the entries of every row."""
+        if self._width is None:
+            return self._rows(entries)
+        return entries.reshape(-1, self._width, entries.shape[1]).sum(1)
 
     def move(self, function: Callable[[Tensor], Tensor]) -> None:
         self._entries.move(function)

@@ -14,6 +14,7 @@ import yaml
 from finegrid.conventions import harmonise
 from finegrid.conventions.errors import provenance
 from finegrid.data import open_fields, pair
+from finegrid.data.matching import COVERED
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import seconds_since_start, usual_step
 from finegrid.downscalers.domain import Domain
@@ -124,8 +125,8 @@ def fit_rows(matched: Pair) -> dict[str, str]:
             f"coarse cells are no whole blocks of fine cells; methods work on blocks of {fy} x {fx} fine cells, and "
             "conserve the means over the coarse file's own cells"
         )
-    sticking = int(((domain.operator.coverage < 0.99) & (domain.operator.coverage > 0)).sum())
-    empty = int(((domain.operator.coverage >= 0.99) & ~binding).sum())
+    sticking = int(((domain.operator.coverage < COVERED) & (domain.operator.coverage > 0)).sum())
+    empty = int(((domain.operator.coverage >= COVERED) & ~binding).sum())
     rows["conserved"] = f"{int(binding.sum())} of {target.size} coarse cells"
     rows["conserved"] += f"; {sticking} stick out of the fine domain" if sticking else ""
     rows["conserved"] += f"; {empty} have no fine cell with values" if empty else ""
