@@ -176,17 +176,22 @@ def words_of(found: Agreement) -> list[list[str]]:
 
 
 def _row(season: SeasonAgreement) -> list[str]:
-    decimals = decimals_of("bias", season.spread)
+    decimals = _decimals(season)
     return [
         season.season,
         str(season.times),
         rounded(season.bias, decimals),
         range_of(season.low, season.high, decimals=decimals) or NOTHING,
         NOTHING if np.isnan(season.share) else f"{100 * season.share:.0f} %",
-        number(season.spread),
+        number(season.spread) if season.spread > _SAME * season.variability else rounded(season.spread, decimals),
         number(season.variability),
         rounded(season.correlation, 2),
     ]
+
+
+def _decimals(season: SeasonAgreement) -> int | None:
+    """Of a bias: as far as it matters beside the spread, or beside the variability where there is hardly any spread."""
+    return decimals_of("bias", max(season.spread, season.variability / 10))
 
 
 def _findings(found: Agreement) -> tuple[str, ...]:
@@ -197,12 +202,13 @@ def _findings(found: Agreement) -> tuple[str, ...]:
             f"The coarse field of {found.name} is the mean of the fine one but for "
             f"{with_units(found.difference, units)} (root mean square), no more than rounding and packing.",
         )
-    decimals = decimals_of("bias", all_times.spread)
+    decimals = _decimals(all_times)
     bias, extent = rounded(all_times.bias, decimals), range_of(all_times.low, all_times.high, decimals=decimals)
     cells: Array = all_times.bias_map[np.isfinite(all_times.bias_map)]
+    single = range_of(float(cells.min()), float(cells.max()), decimals=decimals)
     return (
         f"Fine minus coarse data of {found.name}: {_in(bias, units)} on average (95 % interval {extent}), "
-        f"{_in(range_of(cells.min(), cells.max()), units)} in single cells.",
+        f"{_in(single, units)} in single cells.",
         f"About that bias they differ by {with_units(all_times.spread, units)} from time to time, where the coarse "
         f"field itself varies by {with_units(all_times.variability, units)}; their correlation is "
         f"{rounded(all_times.correlation, 2)}.",
