@@ -55,6 +55,15 @@ class Layout:
         return tuple(max(1, each) for each in sizes)
 
 
+    def open_bytes(self) -> int:
+        """Memory for the chunks that are filled at the same time, and as many again: HDF5 would keep 64 MB."""
+        chunks = self.chunks()
+        inner = [index for index, dim in enumerate(self.dims) if dim != self.record]
+        tiles = int(np.prod([-(-self.shape[index] // chunks[index]) for index in inner], dtype=np.int64))
+        filled = tiles if len(inner) < len(chunks) and chunks[self.dims.index(str(self.record))] > 1 else 1
+        return 2 * filled * self.dtype.itemsize * int(np.prod(chunks, dtype=np.int64))
+
+
 class Store(Protocol):
     """A file that grows along one dimension."""
 
@@ -100,7 +109,7 @@ class NetcdfStore:
                 {"compression": "zlib", "complevel": self._compression, "shuffle": True} if packed else {}
             )
             if layout.dims:
-                options["chunksizes"] = layout.chunks()
+                options |= {"chunksizes": layout.chunks(), "chunk_cache": layout.open_bytes()}
             if layout.missing:
                 options["fill_value"] = layout.dtype.type(np.nan)
             variable = self._file.createVariable(name, str if text else layout.dtype, layout.dims, **options)

@@ -283,7 +283,7 @@ class Downscaler(ABC):
     def _windows(self, time: xr.DataArray, members: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of times with the neighbours that a prediction needs, and which part of each is the block itself."""
         cells = self.domain.grid.size * len(self.domain.outputs) * members
-        size = max(1, min(1024, _BLOCK_VALUES // cells))
+        size = max(1, min(512, _BLOCK_VALUES // cells))
         for start in range(0, len(time), size):
             stop = min(start + size, len(time))
             first, last = max(0, start - self._reach), min(len(time), stop + self._reach)

@@ -37,7 +37,7 @@ from finegrid.heads import PointHead
 from finegrid.training import Samples, Settings, chosen_device, train
 
 _FOLDS = 6
-_BATCH = 256
+_BATCH = 128
 
 
 @dataclass(kw_only=True)
