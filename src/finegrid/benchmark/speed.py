@@ -30,6 +30,8 @@ from finegrid.training import Settings
 _TASK = "era5-uk-t2m-x4"
 _STEPS = 40
 _REPEATS = 30
+# The best of several measurements taken in turns: a machine is not equally fast at all times.
+_TURNS = 3
 _BATCH = 256
 _MONTH = 744
 _MEGABYTE = 1 << 20
@@ -47,11 +49,17 @@ def constraint(bench: Bench) -> list[Figure]:
 
 def _cost(what: str, limit: float, coarse: xr.Dataset, fine: xr.Dataset) -> Figure:
     plain = _learnt("resnet+none", coarse, fine)
-    step, batch = _step_seconds(plain), plain.read(coarse.isel(time=slice(plain.settings.batch))).load()
-    raw, shares = plain.fields(batch), {}
-    for name in HARD:
-        conservation = _learnt(f"resnet+{name}", coarse, fine, steps=2).conservation
-        shares[name] = _constraint_seconds(conservation, raw, conservation.given(batch)) / step
+    batch = plain.read(coarse.isel(time=slice(plain.settings.batch))).load()
+    raw = plain.fields(batch)
+    layers = {name: _learnt(f"resnet+{name}", coarse, fine, steps=2).conservation for name in HARD}
+    steps = [_step_seconds(plain)]
+    seconds: dict[str, list[float]] = {name: [] for name in HARD}
+    for _ in range(_TURNS):
+        for name, layer in layers.items():
+            seconds[name].append(_constraint_seconds(layer, raw, layer.given(batch)))
+        steps.append(_step_seconds(_learnt("resnet+none", coarse, fine)))
+    step = min(steps)
+    shares = {name: min(each) / step for name, each in seconds.items()}
     words = ", ".join(f"{name} {100 * share:.2f} %" for name, share in shares.items()) + f" of {1e3 * step:.0f} ms"
     name, target = f"constraint in a training step of resnet, {what}", f"<= {100 * limit:g} %"
     return Figure(name, target, words, max(shares.values()) <= limit, shares)

@@ -54,7 +54,6 @@ class Layout:
             sizes[self.dims.index(str(self.record))] = min(_DATE_CHUNK, max(1, _FIELD_CHUNK // max(1, size)))
         return tuple(max(1, each) for each in sizes)
 
-
     def open_bytes(self) -> int:
         """Memory for the chunks that are filled at the same time, and as many again: HDF5 would keep 64 MB."""
         chunks = self.chunks()
