@@ -383,6 +383,24 @@ def fitting(*more: str) -> list[str]:
     return [sys.executable, "-c", INTERRUPTED, *job, *more]
 
 
+STOPPED = """
+import sys
+from finegrid.cli import main
+import finegrid.pipeline.regrid as pipeline
+def stop(*_, **__):
+    raise KeyboardInterrupt
+pipeline.write = stop
+main(sys.argv[1:])
+"""
+
+
+def test_ctrl_c_says_that_nothing_half_written_was_kept(files):
+    job = ["regrid", "coarse.nc", "--like", "fine.nc", "--out", "new.nc", "--save-weights", "weights.nc"]
+    done = subprocess.run([sys.executable, "-c", STOPPED, *job], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and "Stopped. Nothing half-written was kept." in done.stderr
+    assert not list(files.glob("*new.nc*")) and not list(files.glob("*weights.nc*"))
+
+
 @pytest.mark.slow
 def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files):
     source = str(Path(finegrid_package.__file__).parents[1])
@@ -396,6 +414,7 @@ def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "finegrid fit model.unfinished/recipe.yaml --out model --resume" in said
+    assert "Nothing half-written" not in said
     assert (files / "model.unfinished" / "checkpoint.safetensors").exists()
     assert not (files / "model").exists()
     again = [sys.executable, "-c", INTERRUPTED, "fit", "model.unfinished/recipe.yaml", "--out", "model", "--resume"]

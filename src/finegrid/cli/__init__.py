@@ -31,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app([word for word in words if word != _DEBUG], prog_name="finegrid", standalone_mode=False)
     except (Abort, KeyboardInterrupt):
-        _tell("Stopped. Nothing half-written was kept.")
-        sys.exit(STOPPED)
+        code = STOPPED
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # typer's own: an unknown option, a missing argument
             error.show()
@@ -42,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _tell(f"Error: {words_for_user}")
         sys.exit(WRONG)
+    if code == STOPPED:  # also where typer has made an exit code of Ctrl-C
+        _tell("Stopped. Nothing half-written was kept.")
     sys.exit(code or 0)
 
 

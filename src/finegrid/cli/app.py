@@ -114,7 +114,7 @@ def fit(
         done = do(job, out, resume=resume)
     except KeyboardInterrupt as stop:
         typer.echo(how_to_resume(out, str(stop) if isinstance(stop, Interrupted) else ""), err=True)
-        raise typer.Exit(STOPPED) from None
+        raise SystemExit(STOPPED) from None  # all is said
     for words_of_result in (done.evaluation and done.evaluation.verdict, done.note):
         if words_of_result:
             _say(words_of_result)
