@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.special import sph_harm_y
 
 from finegrid.conventions import InputError
-from finegrid.grids import OPERATORS, Grid, Operator, storage
+from finegrid.grids import OPERATORS, Grid, Operator, overlap, storage, tiling
 from finegrid.grids.conservative import shared_areas
 from finegrid.grids.geometry import EARTH_RADIUS
 from finegrid.grids.overlap import overlaps
@@ -343,3 +343,18 @@ def _to_regular(source: Grid) -> Operator:
     south, west = np.floor(latitude.min()) + 1, np.floor(longitude.min()) + 2
     target = cells(int((latitude.max() - south - 1) / 1.5), int((longitude.max() - west - 2) / 1.5), 1.5, south, west)
     return Operator.conservative(source, target)
+
+
+def test_who_stops_the_building_does_not_wait_for_the_tiles_that_are_left(monkeypatch):
+    measured, measure = [], overlap._shares
+    monkeypatch.setattr(overlap, "_shares", lambda *given: measured.append(1) or measure(*given))
+    monkeypatch.setattr(tiling, "_TILE_CELLS", 64)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        overlaps(GLOBAL["rotated"], GLOBAL["gaussian"], progress=stop)
+    stopped = len(measured)
+    overlaps(GLOBAL["rotated"], GLOBAL["gaussian"])
+    assert stopped < (len(measured) - stopped) / 2

@@ -9,7 +9,7 @@ import xarray as xr
 
 from finegrid.constraints import CONSTRAINTS, violation
 from finegrid.conventions import InputError, harmonise, restore
-from finegrid.data import ADJUSTMENTS, open_fields, synthetic
+from finegrid.data import ADJUSTMENTS, coarsen, open_fields, synthetic
 from finegrid.data.pairs import pair
 from finegrid.data.solar import highest_sunshine
 from finegrid.downscalers import load, method
@@ -322,7 +322,19 @@ def test_a_global_coarse_file_with_bounds_is_cut_where_the_fine_one_is():
 
 def test_the_synthetic_sample_is_unchanged_where_coarse_cells_are_blocks():
     fine = synthetic.generate(shape=(8, 12), times=30)[["tas"]]
-    from finegrid.data import coarsen
-
     model = method("ridge+add").fit(coarsen(fine, 4), fine)
     assert model.domain.inputs.own is None and model.domain.true_grid.shape == (8, 12)
+
+
+@pytest.mark.parametrize("names", [("rain", "precip", "snow"), ("snow", "rain", "pr"), ("pr", "prra", "prsn")])
+def test_a_relation_finds_each_of_its_variables_once_by_the_role_that_is_its_own(names):
+    total = {"precip", "pr"} & set(names)
+    fine = synthetic.generate(shape=(8, 12), times=12)[["pr"]]
+    parts = xr.Dataset({name: fine.pr * (1.0 if name in total else 0.5) for name in names}, attrs=fine.attrs)
+    for name in names:
+        parts[name].attrs = {"units": "mm/day"}
+    model = method("bicubic+total").fit(coarsen(parts, 4), parts)
+    (part,) = model.conservation.constraint.parts
+    assert (
+        part.variables[0] in total and part.variables[1] in ("snow", "prsn") and part.variables[2] in ("rain", "prra")
+    )

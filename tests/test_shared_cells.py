@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize, sparse
 from torch import Tensor
 
-from finegrid.constraints import CONSTRAINTS, Constraint, SparseMean, unmet, violation
+from finegrid.constraints import CONSTRAINTS, Constraint, SparseMean, products, unmet, violation
 from finegrid.grids import Grid, Operator
 from test_any_grids import POLAR, cells
 from test_grids import ROTATED_POLE, evenly, grid_of
@@ -143,6 +143,24 @@ def test_the_additive_projection_is_the_same_without_the_inverse(monkeypatch: py
     with_inverse = build("add").project(raw, coarse, operator)
     monkeypatch.setattr(SparseMean, "inverse_as", lambda *_: None)
     torch.testing.assert_close(build("add").project(raw, coarse, operator), with_inverse, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("pair", ["rotated to regular", "globe with poles"])
+def test_products_are_those_of_the_dense_matrix_with_and_without_rows_of_one_length(pair, monkeypatch) -> None:
+    operator, widths = MEANS[pair], []
+    generator = torch.Generator().manual_seed(4)
+    slope = torch.rand(int(operator.touched.numel()), 2, generator=generator, dtype=torch.float64)
+    columns = torch.rand(len(operator.weight), 2, generator=generator, dtype=torch.float64)
+    # M(d) x = C A (d S x), with the weight C of coarse cells.
+    expected = operator.weight * operator.mean_of(slope * operator.spread_of(columns))
+    for padded in (0, 1e9):
+        monkeypatch.setattr(products, "_PADDED", padded)
+        pattern = mean_between(*PAIRS[pair])._matrix
+        widths.append(pattern._width)
+        torch.testing.assert_close(pattern(slope)(columns), expected, rtol=1e-12, atol=1e-12)
+        dense = torch.stack([pattern(slope)(each)[:, 0] for each in torch.eye(len(columns))[..., None].double()])
+        torch.testing.assert_close(pattern(slope).diagonal[:, 0], dense.diagonal(), rtol=1e-12, atol=1e-12)
+    assert widths[0] is None and widths[1] > 4
 
 
 def test_the_multiplicative_field_is_the_limit_of_iterative_proportional_fitting() -> None:

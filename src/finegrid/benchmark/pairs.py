@@ -19,7 +19,7 @@ from finegrid.grids import Grid, Operator
 # The hard constraints of single variables.
 HARD = ("add", "scaled-add", "multiplicative", "softmax", "bounded", "natural")
 _EXACT = 1e-6
-
+# Part of the times that a method learns from; the rest is judged.
 _LEARNT = 0.7
 
 

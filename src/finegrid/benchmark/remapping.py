@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import dask.array
 import numpy as np
@@ -108,20 +107,17 @@ def streaming(bench: Bench) -> list[Figure]:
     """`finegrid regrid` of a year of daily fields of 0.25 degrees on the globe."""
     folder = bench.out / "year"
     folder.mkdir(parents=True, exist_ok=True)
-    write(_days(_reanalysis(0.25), _DAYS), folder / "in.nc")
-    write(_days(_globe(1.0), 1), folder / "like.nc")
+    given, like, out = (folder / name for name in ("in.nc", "like.nc", "out.nc"))
+    write(_days(_reanalysis(0.25), _DAYS), given)
+    write(_days(_globe(1.0), 1), like)
     start = time.perf_counter()
-    peak = command(["regrid", str(folder / "in.nc"), "--like", str(folder / "like.nc"), "--out", str(_out(folder))])
+    peak = command(["regrid", str(given), "--like", str(like), "--out", str(out)])
     seconds = time.perf_counter() - start
-    size = (folder / "in.nc").stat().st_size / _MEGABYTE
-    for path in (folder / "in.nc", folder / "like.nc", _out(folder)):
+    size = given.stat().st_size / _MEGABYTE
+    for path in (given, like, out):
         path.unlink()
     words = f"{peak / _MEGABYTE / 1024:.2f} GB, {seconds:.0f} s for a file of {size:.0f} MB"
     return [Figure("regrid, a year of daily 0.25-degree fields", "<= 1 GB", words, peak <= 1024 * _MEGABYTE)]
-
-
-def _out(folder: Path) -> Path:
-    return folder / "out.nc"
 
 
 def _days(grid: Grid, count: int) -> xr.Dataset:

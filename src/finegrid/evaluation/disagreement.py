@@ -27,14 +27,13 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from finegrid.data.matching import COVERED
 from finegrid.evaluation.averaging import Array, Totals, ratio
 from finegrid.evaluation.intervals import LEAST_TIMES
 from finegrid.evaluation.metrics.base import loaded, parts_of
 from finegrid.grids import Operator
 
 SEASONS = ("DJF", "MAM", "JJA", "SON")
-# Less than this of a coarse cell under the fine grid is the mean of something else; the rest is for rounding of edges.
-_COVERED = 0.99
 # Steps longer than this times the usual one are gaps; months of 28 to 31 days are not.
 _GAP = 1.5
 _MOST_PERSISTENT = 0.99
@@ -155,7 +154,7 @@ class Disagreement:
         season, (step, follows) = fine["time"].dt.season.values.astype(str), _steps(fine["time"])
         follows[1:] &= season[1:] == season[:-1]
         moments = {name: np.zeros((10, *operator.target.shape)) for name in SEASONS if (season == name).any()}
-        weights = np.where(operator.coverage >= _COVERED, operator.target.area, 0.0)
+        weights = np.where(operator.coverage >= COVERED, operator.target.area, 0.0)
         totals, lowest, highest, offset = [], np.inf, -np.inf, _usual_size(coarse)
         before = np.full((1, *operator.target.shape), np.nan)
         for part, given, difference in _blocks(fine, coarse, operator, weights > 0):

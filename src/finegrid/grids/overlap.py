@@ -45,12 +45,15 @@ def overlaps(source: Grid, target: Grid, *, progress: Progress = lambda done, to
     middles, radii = cells.middles(source), cells.radii(source)
     found: list[tuple[Index, Index, Array]] = []
     done, every = 0, list(tiles(target, middles, radii))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
         shares = pool.map(lambda tile: _shares(source, target, tile, middles, radii, parts), every)
         for tile, share in zip(every, shares, strict=True):
             found.append(share)
             done += (tile[0].stop - tile[0].start) * (tile[1].stop - tile[1].start)
             progress(done, target.size)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the tiles that are left
     rows, columns, part = (np.concatenate([each[index] for each in found]) for index in range(3))
     matrix = sparse.csr_array((part, (rows, columns)), shape=(target.size, source.size))
     return _times_area(matrix, source, everywhere=bool(target.area.sum() > _SPHERE))

@@ -8,13 +8,10 @@ means over coarse cells are from the coarse field, as the evaluation defines it 
 from __future__ import annotations
 
 import queue
-import shlex
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
 from finegrid.evaluation.metrics import CONSERVED
 from finegrid.pipeline.departure import Departure
+from finegrid.pipeline.history import history_of
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import name_of
 
@@ -93,7 +91,7 @@ def downscale(
                 progress(done, total)
         words = conservation_words(downscaler, departure)
         about = _about(downscaler, members, seed, fields, departure.largest, words)
-        writer.set_attributes(**about, history=_history(fields, command))
+        writer.set_attributes(**about, history=history_of(fields, command))
     return Downscaled(Path(out), done, departure.largest, words)
 
 
@@ -192,13 +190,3 @@ def _constraint(downscaler: Downscaler) -> str:
 
 def _input(fields: xr.Dataset) -> str:
     return Path(str(fields.encoding.get("source", "a coarse field"))).name
-
-
-def _history(fields: xr.Dataset, command: str | None) -> str:
-    """The command on top of what had happened to the coarse file."""
-    line = command or shlex.join([Path(sys.argv[0]).name or "finegrid", *sys.argv[1:]])
-    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line} (finegrid {__version__})"
-    return f"{stamp}\n{fields.attrs.get('history', '')}".strip()
-
-
-__all__ = ["Downscaled", "conservation_words", "downscale"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ from finegrid.grids import OPERATORS, Grid, Operator
 from finegrid.grids.conservative import extents
 from finegrid.grids.geometry import Array
 from finegrid.grids.vectors import to_earth, to_grid
+from finegrid.pipeline.history import history_of
 from finegrid.pipeline.material import in_period
 
 Paths = str | Path | Sequence[str | Path]
@@ -99,7 +97,7 @@ def regrid(
     result = restore(remapped, placed(own, theirs))
     how = method if weights is None else f"weights of {Path(weights).name}"
     with _kept(operator, save_weights):
-        write(result, out, history=_history(fields, command), finegrid_regrid=f"{how}, {__version__}")
+        write(result, out, history=history_of(fields, command), finegrid_regrid=f"{how}, {__version__}")
     covered = int((operator.coverage > 0).sum())
     return Regridded(Path(out), (operator.target.size, covered), (*_words(operator), *told))
 
@@ -237,10 +235,3 @@ def _words(operator: Operator) -> tuple[str, ...]:
     partly = int(((covered > 0) & ~whole).sum())
     rest = f", {partly} in part" if partly else ""
     return (f"{part}{rest}, {int((covered == 0).sum())} not at all.",)
-
-
-def _history(fields: xr.Dataset, command: str | None) -> str:
-    """The command on top of what had happened to the source."""
-    line = command or shlex.join([Path(sys.argv[0]).name or "finegrid", *sys.argv[1:]])
-    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line} (finegrid {__version__})"
-    return f"{stamp}\n{fields.attrs.get('history', '')}".strip()
