@@ -73,6 +73,8 @@ def _described(fields: xr.Dataset, key: str, name: str, names: Names) -> xr.Data
         coordinate.encoding = {
             what: np.dtype(value) if what == "dtype" else value for what, value in known.encoding.items()
         }
+        if "calendar" in coordinate.encoding and coordinate.size:  # that of the dates, which may not be the known one
+            coordinate.encoding["calendar"] = str(fields[name].dt.calendar)
     return fields.assign_coords({name: coordinate})
 
 

@@ -1,0 +1,38 @@
+"""The bias adjustment that a downscaler carries: in its model folder, and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from finegrid.data.adjustments import Adjustment, adjustment
+from finegrid.data.inputs import CoarseInputs
+
+_PREFIX = "adjust/"
+
+
+def state_of(fitted: Adjustment | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a fitted adjustment adds to the state of its downscaler, and to its tensors."""
+    if fitted is None:
+        return {}, {}
+    return {"adjustment": fitted.facts}, {f"{_PREFIX}{k}": torch.from_numpy(v) for k, v in fitted.numbers.items()}
+
+
+def remembered(
+    table: str | Mapping[str, Any] | None, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Adjustment | None:
+    """The adjustment of a table, fitted as `state_of` described it."""
+    known = {name.removeprefix(_PREFIX): each.numpy() for name, each in tensors.items() if name.startswith(_PREFIX)}
+    bare = adjustment(table)
+    return None if bare is None else bare.remember(known, plain.get("adjustment", {}))
+
+
+def notes_of(fitted: Adjustment | None, inputs: CoarseInputs, coarse: xr.Dataset | None) -> list[str]:
+    """What could not be learnt; of a coarse file, how many values lie beyond those of training."""
+    if fitted is None:
+        return []
+    return fitted.notes() if coarse is None else fitted.notes_on(inputs.read(coarse))
