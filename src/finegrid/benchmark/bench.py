@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import pairs, remapping, skill, speed
+from finegrid.benchmark import adjusting, pairs, remapping, skill, speed
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -32,6 +32,7 @@ SECTIONS: dict[str, Section] = {
     "building": remapping.building,
     "applying": remapping.applying,
     "streaming": remapping.streaming,
+    "adjusting": adjusting.adjusting,
     "constraint": speed.constraint,
     "downscale": speed.long_record,
     "era5": skill.era5,

@@ -20,6 +20,7 @@ from finegrid import __version__
 from finegrid.benchmark.tasks import Task
 from finegrid.downscalers import Downscaler, NeuralDownscaler
 from finegrid.evaluation import Evaluation, Score
+from finegrid.evaluation.floor_tables import markdown
 from finegrid.pipeline.ledger import Run, append
 
 SCORES, REPORT, TABLE, LEDGER, LOG = "scores.json", "report.html", "table.md", "ledger.jsonl", "log.jsonl"
@@ -77,7 +78,9 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: method names those of the command line, seeds in a field of their own."""
         plain = self.evaluation.to_dict()
-        rows = [{**score, **self._names(score["method"])} for score in plain["scores"]]
+        rows, climate = (
+            [{**score, **self._names(score["method"])} for score in plain.get(key, [])] for key in ("scores", "indices")
+        )
         best = self._names(plain["method"])
         return {
             **plain,
@@ -85,6 +88,7 @@ class Result:
             "task": self.task.name,
             "seconds": self.seconds,
             "scores": rows,
+            **({"indices": climate} if climate else {}),
             "not_applicable": dict(self.inapplicable),
         }
 
@@ -98,6 +102,10 @@ def ranked(result: Result) -> str:
     parts = [f"# {result.task.name}", result.task.title, result.evaluation.split]
     for variable in result.evaluation.variables:
         parts.append(f"## {variable}\n\n" + "\n".join(_rows(result, variable)))
+        floor = result.evaluation.floor(variable)
+        parts += [] if floor is None else [markdown(floor)]
+    climate = result.evaluation.value_table
+    parts += [f"## Climate of {variable}\n\n{climate.markdown(variable)}" for variable in climate.variables]
     if result.inapplicable:
         parts.append("\n".join(f"- {name}: not applicable: {why}" for name, why in result.inapplicable.items()))
     return "\n\n".join(parts) + "\n"
@@ -107,17 +115,20 @@ def _rows(result: Result, variable: str) -> list[str]:
     evaluation = result.evaluation
     errors = evaluation.of(variable, "rmse")
     units = next(iter(errors.values())).units
+    floor = evaluation.floor(variable)
     columns = (
         f"RMSE ({units})",
         "95 % interval",
+        *([f"floor (M = {floor.members})"] if floor else []),
         f"MAE ({units})",
+        f"CRPS ({units})",
         "fine-scale power",
         "departure",
         "negative",
         "fit (s)",
     )
     head = f"| method | {' | '.join(columns)} |"
-    rows = [head, "|" + "---|" * 8]
+    rows = [head, "|" + "---|" * (len(columns) + 1)]
     for score in sorted(errors.values(), key=lambda each: each.value):
         trial = result.trials[score.method]
         others = [evaluation.of(variable, metric).get(score.method) for metric in _COLUMNS]
@@ -126,6 +137,7 @@ def _rows(result: Result, variable: str) -> list[str]:
             score.method,
             mark,
             f"{score.low:.3f} to {score.high:.3f}",
+            *([f"{score.floor:.3f}"] if floor else []),
             *map(_plain, others),
             f"{trial.seconds:.0f}",
         ]
@@ -133,7 +145,7 @@ def _rows(result: Result, variable: str) -> list[str]:
     return rows
 
 
-_COLUMNS = ("mae", "power-ratio", "violation", "negatives")
+_COLUMNS = ("mae", "crps", "power-ratio", "violation", "negatives")
 
 
 def _plain(score: Score | None) -> str:

@@ -7,7 +7,7 @@ cells that are no blocks of the fine ones. The split of every task is by blocks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +15,9 @@ import xarray as xr
 
 from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.components import nearest
-from finegrid.data import samples, synthetic
+from finegrid.data import samples, scenarios, synthetic
 from finegrid.data.coarsen import coarsen
+from finegrid.grids import Grid, Operator
 from finegrid.pipeline.material import Material, cropped, material
 from finegrid.pipeline.recipe import Crop
 
@@ -38,7 +39,21 @@ def _two_runs() -> Options:
     return {"bicubic+none": {}, "bicubic": {}} | {way.format(name): short[name] for name in short for way in ways}
 
 
-_SYNTHETIC = "synthetic"
+def _value() -> Options:
+    """For the pair of reanalysis and observations, in folds."""
+    simple: dict[str, Mapping[str, Any]] = {name: {} for name in ("bicubic+none", "mean-map+none", "ridge+none")}
+    return simple | {"glm+none": {"members": 20}}
+
+
+def _emulators() -> Options:
+    """For a scenario, whose coarse runs are others than those of the truth: nothing is to be conserved."""
+    small: Mapping[str, Any] = {"settings": {"steps": 300}, "backbone": {"width": 16}}
+    scaled: dict[str, Mapping[str, Any]] = {"pattern-scaling+none": {"driver": "emissions"}}
+    networks = dict.fromkeys(("resnet+none", "resnet-on-ridge+none"), small)
+    return {name: {} for name in ("bicubic+none", "mean-map+none", "ridge+none")} | scaled | networks
+
+
+_SYNTHETIC, _SCENARIO = "synthetic", "scenario"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +63,50 @@ class Task:
     Attributes:
         name: as on the command line.
         title: in words.
-        sample: name of the sample, or "synthetic".
+        sample: name of the sample, "synthetic" or "scenario".
         variables: what is predicted.
-        coarse: sample of a coarse record from elsewhere; without one the fine field is coarsened.
+        coarse: sample of a coarse record from elsewhere, or of several, the first with the variables and the others
+            with predictors on cells of their own; without one the fine field is coarsened.
         factor: fine cells in a coarse cell along either side, where the fine field is coarsened.
         static: sample of a static field.
         companions: further variables whose coarse fields a method may have as predictors.
+        predictors: coarse variables that every method has as predictors unless its options say otherwise.
         crop: limits in the coordinates of the sample.
         window: the first rows and columns that are kept, where a crop has no round limits.
         split: arguments of `data.split_times`.
+        folds: number of folds of the record that are predicted in turn, unless another is asked for; None holds back
+            the test block of the split.
         methods: what is run unless other methods are asked for, with options of the downscaler. `settings` among them
-            are those of training that the task fixes, `early_stopping: False` lets a network learn from all times.
-            Options were chosen on blocks inside the training period.
+            are those of training that the task fixes, `early_stopping: False` lets a network learn from all times,
+            `members` is the size of the ensemble that is predicted. Options were chosen on blocks inside the training
+            period.
     """
 
     name: str
     title: str
     sample: str
     variables: tuple[str, ...]
-    coarse: str | None = None
+    coarse: str | tuple[str, ...] | None = None
     factor: int = 4
     static: str | None = None
     companions: tuple[str, ...] = ()
+    predictors: tuple[str, ...] = ()
     crop: Crop = field(default_factory=Crop)
     window: tuple[int, int] | None = None
     split: Mapping[str, float | str | int] = field(default_factory=lambda: dict(_LAST_FIFTH))
+    folds: int | None = None
     methods: Options = field(default_factory=_methods)
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Samples of the coarse records from elsewhere."""
+        return (self.coarse,) if isinstance(self.coarse, str) else self.coarse or ()
 
     @property
     def available(self) -> bool:
         """Whether the data can be opened here and now."""
-        needed = [name for name in (self.sample, self.coarse) if name not in (None, _SYNTHETIC)]
-        return all(samples.available(str(name)) for name in needed)
+        needed = [name for name in (self.sample, *self.records) if name not in (_SYNTHETIC, _SCENARIO)]
+        return all(map(samples.available, needed))
 
     def material(self) -> Material:
         """Fields of the task with their blocks of time.
@@ -87,6 +114,9 @@ class Task:
         Raises:
             InputError: when the sample is not on this machine.
         """
+        if self.sample == _SCENARIO:
+            ensemble = _scenario()
+            return material(ensemble.coarse, ensemble.fine, (), dict(self.split))
         every = _synthetic() if self.sample == _SYNTHETIC else samples.open(self.sample)
         static = () if self.static is None else (_static(self.static, every),)
         more = self.companions if self.coarse is None else ()
@@ -97,8 +127,9 @@ class Task:
         return material(self._low(fine), fine[list(self.variables)], static, dict(self.split))
 
     def _low(self, fine: xr.Dataset) -> xr.Dataset:
-        if self.coarse is not None:
-            return samples.open(self.coarse)[[*self.variables, *self.companions]].load()
+        if self.records:
+            wanted = tuple(dict.fromkeys((*self.variables, *self.companions, *self.predictors)))
+            return _joined([samples.open(name) for name in self.records], wanted)
         low = coarsen(fine, self.factor)
         low.encoding["source"] = f"{self.sample}, coarsened {self.factor} times"
         return low
@@ -117,6 +148,26 @@ def find_task(name: str) -> Task:
 
 def _synthetic() -> xr.Dataset:
     return synthetic.generate(synthetic.REGIONS["alpine"], shape=(32, 48), times=730, seed=1)
+
+
+def _scenario() -> scenarios.Ensemble:
+    # Rain that does not follow the warming in a straight line: pattern scaling would otherwise be the truth itself.
+    return scenarios.generate(scenarios.Scenario().curved(pr=0.01), members=50, seed=1)
+
+
+def _joined(records: Sequence[xr.Dataset], wanted: Sequence[str]) -> xr.Dataset:
+    """Variables of several records on the cells of the first; those of others are interpolated to them."""
+    first, *others = ((each, [name for name in wanted if name in each]) for each in records)
+    own = first[0][first[1]].load()
+    if not others:
+        return own
+    standard = harmonise(own)[0]
+    for fields, names in others:
+        given = harmonise(fields[names].load())[0]
+        placed = Operator.bilinear(Grid.of(given), Grid.of(standard))(given)
+        standard = standard.assign({name: placed[name].reindex(time=standard.time) for name in names})
+    standard.encoding["source"] = " and ".join(str(each.encoding.get("source", "the input")) for each in records)
+    return standard
 
 
 def _static(name: str, every: xr.Dataset) -> xr.Dataset:
@@ -147,6 +198,16 @@ _RACMO = Task(
     companions=("pr",),
     window=(28, 28),
     methods=_methods({"resnet-on-mean-map": {**_COMMITTEE, "networks": 5, "predictors": ("pr",)}}),
+)
+_VALUE = Task(
+    name="value-iberia-tas",
+    title="observed temperature of winter days (E-OBS) from a reanalysis (NCEP), Iberia, folds of whole winters",
+    sample="eobs-iberia",
+    coarse=("ncep-gauss-iberia", "ncep-iberia"),
+    variables=("tas",),
+    predictors=("psl", "ta850", "hus850"),
+    folds=5,
+    methods=_value(),
 )
 
 TASKS: dict[str, Task] = {
@@ -191,12 +252,28 @@ TASKS: dict[str, Task] = {
             variables=("tas",),
             methods=_two_runs(),
         ),
+        _VALUE,
+        replace(
+            _VALUE,
+            name="value-iberia-pr",
+            title=_VALUE.title.replace("temperature", "precipitation"),
+            variables=("pr",),
+            predictors=("tas", *_VALUE.predictors),
+        ),
         Task(
             name="inca-t2m-x4",
             title="2 m temperature (INCA), Graz, hours of May 2012, 4 km to 1 km",
             sample="inca-graz",
             variables=("t2m",),
             window=(16, 20),
+        ),
+        Task(
+            name="scenario-t5",
+            title="synthetic scenario: mean of 50 members of a region in the warmest years, from other coarse runs",
+            sample=_SCENARIO,
+            coarse=_SCENARIO,
+            variables=("tas", "pr"),
+            methods=_emulators(),
         ),
         Task(
             name="synthetic-x4",

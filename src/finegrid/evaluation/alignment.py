@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from finegrid.conventions import InputError, convert_units, find_variable, harmonise
+from finegrid.data.members import mean_of_members
 from finegrid.grids import Grid, nesting
 
 
@@ -26,6 +27,7 @@ class Case:
             and times.
         coarse: (time, y, x) on the coarse grid in the truth's units, where there is one.
         unshared: most times that one of the fields has and not all have.
+        members: the members of which the truth is the mean (member, time, y, x), where it has some.
         unpredicted: cells that no method ever predicts although a truth is known, and that were left out of it.
     """
 
@@ -34,6 +36,7 @@ class Case:
     coarse: xr.DataArray | None
     unshared: int = 0
     unpredicted: int = 0
+    members: xr.DataArray | None = None
 
     @property
     def name(self) -> str:
@@ -52,16 +55,17 @@ def align(
 
     Args:
         predictions: by method, in the user's names; the judged one first.
-        truth: in the user's names.
+        truth: in the user's names; the mean of its members, where it has some.
         coarse: what the prediction was made from, in the user's names.
         variables: names in the truth; by default all that the judged prediction has.
 
     Raises:
         InputError: when grids differ, no time is common, units do not convert or a variable is missing.
     """
-    reference = _harmonised(truth, "truth")
+    every = _harmonised(truth, "truth")
+    reference = mean_of_members(every)
     others = {name: _harmonised(fields, name) for name, fields in predictions.items()}
-    given = None if coarse is None else _harmonised(coarse, "coarse")
+    given = None if coarse is None else mean_of_members(_harmonised(coarse, "coarse"))
     for name, fields in others.items():
         _check_grid(fields, reference, name)
     everyone = {"truth": reference, **others} if given is None else {"truth": reference, **others, "coarse": given}
@@ -73,10 +77,15 @@ def align(
             {name: _prediction(fields, reference[variable], times, name) for name, fields in others.items()},
             None if given is None else _coarse(given, reference[variable], times),
             unshared,
+            members=_members(every[variable], times),
         )
         for variable in _variables(reference, next(iter(others.values())), next(iter(others)), variables)
     )
     return tuple(map(_predicted, cases))
+
+
+def _members(field: xr.DataArray, times: pd.Index) -> xr.DataArray | None:
+    return field.pipe(_at, times).transpose("member", "time", "y", "x") if "member" in field.dims else None
 
 
 def _predicted(case: Case) -> Case:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from finegrid.evaluation.averaging import Array, Totals
+from finegrid.evaluation.floor import Floor
 from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
 from finegrid.evaluation.metrics import METRICS, Metric
 from finegrid.evaluation.scores import MAIN_METRIC, Score
@@ -31,6 +33,24 @@ def compare(tallies: Mapping[str, Tally], *, variable: str, units: str, draws: D
     """Scores of all methods and metrics of one variable."""
     names = next(iter(tallies.values())).parts
     return [score for name in names for score in _compare(tallies, METRICS[name], variable, units, draws)]
+
+
+def above(scores: Sequence[Score], floor: Floor | None) -> list[Score]:
+    """Scores with their floors; who is behind the best by less than the floor is tied with it."""
+    if floor is None:
+        return list(scores)
+    found = []
+    for score in scores:
+        level = floor.floors.get(score.metric, np.nan)
+        away = METRICS[score.metric].distance(np.array(score.value))
+        leading = [METRICS[each.metric].distance(np.array(each.value)) for each in scores if _leads(each, score)]
+        within = bool(leading) and bool(away - leading[0] < level)
+        found.append(replace(score, floor=level, tied=score.tied or within))
+    return found
+
+
+def _leads(each: Score, score: Score) -> bool:
+    return each.best and each.metric == score.metric
 
 
 def _compare(

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from finegrid.evaluation.agreement import Agreement
+from finegrid.evaluation.floor_tables import markdown
 from finegrid.evaluation.scores import Scores
+from finegrid.evaluation.value_table import ValueTable
 from finegrid.evaluation.verdict import verdict
 from finegrid.evaluation.wording import markdown_table
 
@@ -25,13 +27,23 @@ class Evaluation(Scores):
 
     def table(self) -> str:
         """Scores as Markdown: the best in bold, those that cannot be told apart from it with a tilde."""
-        return "\n\n".join(markdown_table(self, variable) for variable in self.variables)
+        tables = [markdown_table(self, variable) for variable in self.variables]
+        return "\n\n".join([*tables, *(markdown(floor) for floor in self.floors)])
+
+    @property
+    def value_table(self) -> ValueTable:
+        """Indices of the climate of every method; empty unless `evaluate(..., indices=True)` was asked for them."""
+        return ValueTable(self.indices)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         words = {"task": self.task, "split": self.split, "seconds": self.seconds, "method": self.method}
         scores = [score.to_dict() for score in self.scores]
-        return {**words, "verdict": self.verdict, "notes": list(self.notes), "scores": scores}
+        return (
+            {**words, "verdict": self.verdict, "notes": list(self.notes), "scores": scores}
+            | ({"indices": self.value_table.to_dict()} if self.indices else {})
+            | ({"floors": [floor.to_dict() for floor in self.floors]} if self.floors else {})
+        )
 
     def to_json(self, path: str | Path) -> Path:
         """Write the scores and return where."""

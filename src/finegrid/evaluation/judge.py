@@ -13,8 +13,11 @@ import xarray as xr
 
 from finegrid.conventions import InputError
 from finegrid.evaluation.alignment import Case, align, step_seconds
-from finegrid.evaluation.comparing import compare, draws_for
+from finegrid.evaluation.comparing import above, compare, draws_for
 from finegrid.evaluation.evaluation import Evaluation
+from finegrid.evaluation.floor import floor_of
+from finegrid.evaluation.indices.found import IndexScore
+from finegrid.evaluation.indices.measure import measure
 from finegrid.evaluation.metrics import Reference
 from finegrid.evaluation.notes import Judged, notes_of, sources_of
 from finegrid.evaluation.tally import tally
@@ -34,12 +37,14 @@ def evaluate(
     variables: Sequence[str] | None = None,
     block: int | None = None,
     seed: int = 0,
+    indices: bool | Sequence[str] = False,
 ) -> Evaluation:
     """Score a prediction on the times that all fields share; they need not fit in memory.
 
     Args:
         prediction: fine fields in the user's own names, with or without members.
-        truth: fine fields on the same grid; missing where nothing is known. Its units are used.
+        truth: fine fields on the same grid; missing where nothing is known. Its units are used. Of members the mean is
+            the truth, and what chance is left in it stands beside the scores (`floor`).
         coarse: what the prediction was made from; with it conservation is measured.
         baselines: predictions of simple methods by name.
         method: name of the prediction in tables.
@@ -49,6 +54,8 @@ def evaluate(
         variables: names in the truth; by default all that the prediction has.
         block: times in a block of the bootstrap; by default from the data (see `intervals`).
         seed: of the bootstrap.
+        indices: whether to compare the climate too (`value_table`): names in INDICES, or True for all that there are; a
+            note says why where there are none.
 
     Raises:
         InputError: when the fields cannot be compared, or the prediction is missing where there is a truth.
@@ -59,16 +66,33 @@ def evaluate(
     given = {"truth": truth, method: prediction, **others, **({} if coarse is None else {"coarse": coarse})}
     cases = align({method: prediction, **others}, truth, coarse, variables=variables)
     found = [_judge(case, block=block, seed=seed) for case in cases]
+    climate, why = _climate(cases, indices)
     return Evaluation(
         method=method,
         scores=tuple(score for judged in found for score in judged.scores),
         task=task,
         split=split,
         seconds=seconds,
-        notes=notes_of(found),
+        notes=(*notes_of(found), *why),
         sources=sources_of(given),
         views=tuple(judged.view for judged in found),
+        indices=climate,
+        floors=tuple(judged.floor for judged in found if judged.floor is not None),
     )
+
+
+def _climate(cases: Sequence[Case], wanted: bool | Sequence[str]) -> tuple[tuple[IndexScore, ...], tuple[str, ...]]:
+    """Indices of all variables that have them, and notes about the others."""
+    found: list[IndexScore] = []
+    why: list[str] = []
+    for case in cases if wanted else ():
+        try:
+            found += measure(case, None if wanted is True else wanted or ())
+        except InputError as error:
+            if wanted is not True:
+                raise
+            why.append(f"There are no indices of the climate of {case.name}: {error}.")
+    return tuple(found), tuple(why)
 
 
 def _judge(case: Case, *, block: int | None, seed: int) -> Judged:
@@ -81,5 +105,6 @@ def _judge(case: Case, *, block: int | None, seed: int) -> Judged:
         )
     tallies = tally(case, reference)
     draws = draws_for(tallies, block=block, step_seconds=step_seconds(case.truth), seed=seed)
-    scores = compare(tallies, variable=case.name, units=reference.units or "1", draws=draws)
-    return Judged(case, reference, draws, scores, view_of(case, reference, tallies))
+    floor = floor_of(case, reference)
+    scores = above(compare(tallies, variable=case.name, units=reference.units or "1", draws=draws), floor)
+    return Judged(case, reference, draws, scores, view_of(case, reference, tallies), floor)

@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 
 from finegrid.evaluation.alignment import Case
+from finegrid.evaluation.floor import Floor
+from finegrid.evaluation.floor_tables import floor_note
 from finegrid.evaluation.intervals import LEAST_TIMES, Draws
 from finegrid.evaluation.metrics.reference import Reference
 from finegrid.evaluation.scores import Score, View
@@ -36,6 +38,7 @@ class Judged:
     draws: Draws | None
     scores: Sequence[Score]
     view: View
+    floor: Floor | None = None
 
 
 def notes_of(found: Sequence[Judged]) -> tuple[str, ...]:
@@ -43,7 +46,7 @@ def notes_of(found: Sequence[Judged]) -> tuple[str, ...]:
     notes = [*_about_times(found[0].case), *_about_baselines(found[0].case)]
     for judged in found:
         notes += [*_about_intervals(judged.draws, judged.case), *_about_gaps(judged.case, judged.view)]
-        notes += [*_about_agreement(judged.reference)]
+        notes += [*_about_agreement(judged.reference), *([floor_note(judged.floor)] if judged.floor else [])]
     return tuple(dict.fromkeys(notes))
 
 

@@ -19,14 +19,16 @@ from string import Template
 from matplotlib.figure import Figure
 
 from finegrid.conventions import InputError
-from finegrid.evaluation import figures
+from finegrid.evaluation import figures, floor_tables
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.agreement_figures import section
 from finegrid.evaluation.maps import maps
 from finegrid.evaluation.metrics import METRICS
+from finegrid.evaluation.portrait import climate_table, portrait
 from finegrid.evaluation.scores import Score, Scores, View
+from finegrid.evaluation.value_table import ValueTable
 from finegrid.evaluation.verdict import verdict
-from finegrid.evaluation.wording import cell, heading, number, units_of
+from finegrid.evaluation.wording import cell, floor_cell, floor_label, heading, number, units_of
 
 _DPI = 150
 _SOURCE_COLUMNS = ("field", "file", "title", "institution", "licence", "reference", "size")
@@ -105,8 +107,25 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
                 narrow=True,
             )
         )
+    parts += _climate(evaluation, view)
+    parts += [floor_tables.html(floor) for floor in evaluation.floors if floor.variable == view.variable]
     parts += [section(found) for found in agreements if found.name == view.variable]
     return '<section class="variable">' + "\n".join(parts) + "</section>"
+
+
+def _climate(evaluation: Scores, view: View) -> list[str]:
+    """The climate of the methods, where it was asked for."""
+    table = ValueTable(tuple(each for each in evaluation.indices if each.variable == view.variable))
+    if not table.scores:
+        return []
+    alternative = f"Departures of each method from the climate of {view.label}"
+    caption = (
+        "Departure from the true climate. Colours are full at half of the true standard deviation (values in units), "
+        "half of the true value (frequencies, lengths), 50 %, a factor of 1.5, 0.5 (skewness, correlation) or 30 days "
+        "(phase); grey: not to be had."
+    )
+    figure = _picture(portrait(table, view.variable), alternative, caption)
+    return ["<h3>Climate: indices of VALUE</h3>", climate_table(table, view.variable, evaluation.method), figure]
 
 
 def _table(evaluation: Scores, variable: str) -> str:
@@ -117,10 +136,13 @@ def _table(evaluation: Scores, variable: str) -> str:
         own = ' class="own"' if method == evaluation.method else ""
         cells = "".join(_cell(scores[method], evaluation) for scores in columns.values())
         rows.append(f'<tr{own}><th scope="row">{escape(method)}</th>{cells}</tr>')
+    if (floor := evaluation.floor(variable)) is not None:
+        cells = "".join(f"<td>{escape(floor_cell(scores))}</td>" for scores in columns.values())
+        rows.append(f'<tr><th scope="row">{escape(floor_label(floor))}</th>{cells}</tr>')
     caption = (
         "Best in bold; ≈ cannot be told apart from the best (the paired 95 % interval of the difference "
         "includes zero, or "
-        "the difference is below a thousandth). Small print: 95 % intervals."
+        "the difference is below a thousandth or internal variability). Small print: 95 % intervals."
     )
     return (
         f'<div class="scroll"><table class="scores"><caption>{caption}</caption>'
@@ -215,6 +237,7 @@ def _reading() -> Sequence[str]:
     return (
         "All means are weighted by the area of the cells. RMSE, mean absolute error, bias, correlation and structural "
         "similarity judge the mean over members; fine-scale power (its ratio to the truth), negative values (their "
-        "share) and the departure from the coarse field (the largest, relative) judge the members themselves.",
+        "share), the departure from the coarse field (the largest, relative) and CRPS (fair; the absolute error where "
+        "there is one member) judge the members themselves.",
         "Scores hold for this region, period and reference only; they say nothing about other climates.",
     )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from finegrid.evaluation.averaging import Array
+from finegrid.evaluation.floor import Floor
+from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.metrics import METRICS
 from finegrid.grids import Grid
 
@@ -32,7 +34,8 @@ class Score:
         gap_high: upper end.
         best: whether no method is nearer to perfect.
         tied: whether it cannot be told apart from the best one: the interval of the difference includes
-            zero, there are too few times to say, or the difference is below a thousandth.
+            zero, there are too few times to say, or the difference is below a thousandth or the floor.
+        floor: what internal variability of the truth leaves of a perfect score (`floor`); NaN where it is not known.
     """
 
     method: str
@@ -46,12 +49,14 @@ class Score:
     gap_high: float = 0.0
     best: bool = False
     tied: bool = False
+    floor: float = np.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, NaN as None."""
         numbers = {name: _plain(getattr(self, name)) for name in ("value", "low", "high", "gap_low", "gap_high")}
         words = {"method": self.method, "variable": self.variable, "metric": self.metric, "units": self.units}
-        return {**words, **numbers, "best": self.best, "tied": self.tied}
+        floor = {"floor": self.floor} if np.isfinite(self.floor) else {}
+        return {**words, **numbers, **floor, "best": self.best, "tied": self.tied}
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Scores:
         notes: what a reader has to know to judge the scores.
         sources: where the data are from: rows of words for a table.
         views: what a report draws, one for each variable.
+        floors: internal variability of each variable whose truth has members.
+        indices: how the climate of each method compares with the truth's, where that was asked.
     """
 
     method: str
@@ -114,6 +121,8 @@ class Scores:
     notes: tuple[str, ...] = ()
     sources: tuple[Mapping[str, str], ...] = ()
     views: tuple[View, ...] = field(default=(), repr=False)
+    indices: tuple[IndexScore, ...] = field(default=(), repr=False)
+    floors: tuple[Floor, ...] = field(default=(), repr=False)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -129,6 +138,10 @@ class Scores:
         """Scores of every method by its name."""
         wanted = [score for score in self.scores if (score.variable, score.metric) == (variable, metric)]
         return {score.method: score for score in wanted}
+
+    def floor(self, variable: str) -> Floor | None:
+        """Internal variability of a variable; None where the truth has no members."""
+        return next((each for each in self.floors if each.variable == variable), None)
 
     def metrics(self, variable: str) -> tuple[str, ...]:
         """Names of the metrics that a variable has."""

@@ -28,7 +28,8 @@ def _clause(evaluation: Scores, variable: str) -> str:
     against = f"{figures} against {with_units(rival.value, rival.units)}"
     worse = rival if own.best else own
     if worse.tied:
-        return f"{about}, {own.method} and the strongest baseline, {rival.method}, {_undecided(worse)}: {against}"
+        undecided = _undecided(worse, own, rival)
+        return f"{about}, {own.method} and the strongest baseline, {rival.method}, {undecided}: {against}"
     against += (
         f" (95 % interval of the difference {range_of(worse.gap_low, worse.gap_high)} {pretty(own.units)}".rstrip()
         + ")"
@@ -44,7 +45,12 @@ def _label(evaluation: Scores, variable: str) -> str:
     return labels.get(variable, variable)
 
 
-def _undecided(score: Score) -> str:
+def _undecided(score: Score, own: Score, rival: Score) -> str:
+    if abs(own.value - rival.value) < score.floor:
+        return (
+            "cannot be told apart: their difference is within internal variability (that of the mean of the truth's "
+            f"members is {with_units(score.floor, score.units)})"
+        )
     if np.isnan(score.gap_low):
         return "cannot be told apart on so few times"
     if score.gap_low > 0:

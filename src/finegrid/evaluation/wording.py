@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from finegrid.evaluation.floor import Floor
 from finegrid.evaluation.metrics import METRICS
 from finegrid.evaluation.scores import MAIN_METRIC, Score, Scores
 
@@ -87,12 +88,26 @@ def markdown_table(evaluation: Scores, variable: str) -> str:
     rows = [[variable, *(heading(metric, units_of(scores)) for metric, scores in columns.items())]]
     for method in evaluation.methods:
         rows.append([method, *(" ".join(cell(scores[method], evaluation)) for scores in columns.values())])
+    floor = evaluation.floor(variable)
+    if floor is not None:
+        rows.append([floor_label(floor), *(floor_cell(scores) for scores in columns.values())])
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def floor_label(floor: Floor) -> str:
+    """What stands before the floors in a table of scores."""
+    return f"internal variability (M = {floor.members})"
+
+
+def floor_cell(scores: Mapping[str, Score]) -> str:
+    """The floor of a column of scores; nothing where it has none."""
+    value = next(iter(scores.values())).floor
+    return "" if np.isnan(value) else number(value)
 
 
 def units_of(scores: Mapping[str, Score]) -> str:

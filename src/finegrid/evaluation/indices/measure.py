@@ -1,0 +1,204 @@
+"""All indices of a variable: truth and every method, block of rows by block of rows, and what they come to.
+
+Truth and predictions count at times and cells that all of them have, so that all are sampled alike. A second pass reads
+the blocks again for indices of space, which set a sample of cells against all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finegrid.conventions import InputError
+from finegrid.conventions.components import nearest
+from finegrid.evaluation.alignment import Case
+from finegrid.evaluation.averaging import Array
+from finegrid.evaluation.indices import INDICES
+from finegrid.evaluation.indices.base import IN_UNITS, Cells, Index, Partners
+from finegrid.evaluation.indices.found import IndexScore
+from finegrid.evaluation.indices.series import LEAST_TIMES, Series, values_of
+from finegrid.grids import cells as places
+from finegrid.grids.geometry import EARTH_RADIUS
+
+TRUTH = ""
+_KM = 1000.0
+# Rows and columns from which cells are taken to be correlated with all others.
+_SAMPLED = 10
+# Part of a mean over cells below which its spread is that of the arithmetic.
+_ROUNDING = 1e-12
+
+Parts = dict[str, dict[str, Array]]
+
+
+def measure(case: Case, wanted: Sequence[str] | None = None) -> tuple[IndexScore, ...]:
+    """Indices of all methods of one variable.
+
+    Args:
+        case: truth and predictions on common ground.
+        wanted: names in INDICES; by default all that the variable and its times have.
+
+    Raises:
+        InputError: on an unknown name, an index that does not apply, too few times or steps that differ.
+    """
+    series = Series.of(case)
+    chosen = _chosen(series, wanted)
+    measured = Measured.empty(series)
+    for rows in series.blocks():
+        measured.add(rows, [index for index in chosen if not index.is_spatial])
+    if not measured.known.any():
+        raise InputError(
+            f"got no cell of '{series.name}' with {LEAST_TIMES} values that truth and all predictions have; expected "
+            "some; give a longer record, or leave the indices out"
+        )
+    for index in chosen:
+        if index.is_spatial:
+            measured.correlate(index)
+    return tuple(_score(measured, index, method) for index in chosen for method in series.predictions)
+
+
+def _chosen(series: Series, wanted: Sequence[str] | None) -> list[Index]:
+    if wanted is None:
+        return [index for index in INDICES.values() if index.applies(series.kind)]
+    for name in wanted:
+        if name not in INDICES:
+            raise InputError(f"There is no index '{name}'. The names are {', '.join(INDICES)}.{nearest(name, INDICES)}")
+        if not INDICES[name].applies(series.kind):
+            raise InputError(
+                f"got the index '{name}' for '{series.name}' with steps of {series.clock.step_days:.3g} days; expected "
+                f"{INDICES[name].needs}; leave it out of indices=[...]"
+            )
+    return [INDICES[name] for name in wanted]
+
+
+@dataclass
+class Measured:
+    """Statistics of every cell, growing with every block.
+
+    Attributes:
+        series: what is measured.
+        known: cells with enough values (y, x).
+        parts: statistics (part, y * x) by index and method, the truth under an empty name; NaN where not known.
+        masks: for each block of rows, the times and cells (time, cell) that count, eight times in a byte.
+    """
+
+    series: Series
+    known: NDArray[np.bool_]
+    parts: Parts = field(default_factory=dict)
+    masks: list[tuple[slice, NDArray[np.uint8]]] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, series: Series) -> Measured:
+        """Nothing yet."""
+        return cls(series, np.zeros((series.truth.sizes["y"], series.truth.sizes["x"]), dtype=bool))
+
+    @property
+    def fields(self) -> Mapping[str, xr.DataArray]:
+        """The truth, and the predictions by method."""
+        return {TRUTH: self.series.truth, **self.series.predictions}
+
+    def add(self, rows: slice, indices: Sequence[Index]) -> None:
+        """Take in a block of rows."""
+        values = {name: values_of(each, rows) for name, each in self.fields.items()}
+        mask = np.logical_and.reduce([np.isfinite(each).all(axis=1) for each in values.values()])
+        enough = mask.sum(axis=0) >= LEAST_TIMES
+        self.known[rows] = enough.reshape(-1, self.known.shape[1])
+        self.masks.append((rows, np.packbits(mask & enough, axis=0)))
+        place = np.flatnonzero(enough) + rows.start * self.known.shape[1]
+        for name, each in values.items():
+            counted = np.where(mask[:, None, enough], each[..., enough], np.nan)
+            cells = Cells(counted, self.series.clock)
+            for index in indices if len(place) else ():
+                self._keep(index, name, index.of(cells), place)
+
+    def correlate(self, index: Index) -> None:
+        """Take in an index of space, from a sample of cells and all others."""
+        rows, columns = (np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(int)) for n in self.known.shape)
+        sampled = self.known[np.ix_(rows, columns)].ravel()
+        place = (rows[:, None] * self.known.shape[1] + columns).ravel()[sampled]
+        grid = self.series.grid
+        centres, width = places.middles(grid), float(np.sqrt(np.median(grid.area[self.known]))) / _KM
+        reach = 0.5 * float(_distance(centres[place], centres[self.known.ravel()]).max()) if len(place) else 0.0
+        mask = np.logical_and.reduce(
+            [np.isfinite(values_of(each, rows, columns)).all(axis=1) for each in self.fields.values()]
+        )[:, sampled]
+        for name, each in self.fields.items():
+            values = np.where(mask[:, None], values_of(each, rows, columns)[..., sampled], np.nan)
+            partners = partial(self._partners, each, centres, place)
+            if reach > width:
+                cells = Cells(values, self.series.clock, partners, width, reach)
+                self._keep(index, name, index.of(cells), place)
+
+    def _partners(self, values: xr.DataArray, centres: Array, place: NDArray[np.intp]) -> Iterator[Partners]:
+        columns = self.known.shape[1]
+        for rows, packed in self.masks:
+            kept = self.known[rows].ravel()
+            if kept.any():
+                mask = np.unpackbits(packed, axis=0, count=values.sizes["time"])[:, kept].astype(bool)
+                around = centres[rows.start * columns : rows.stop * columns][kept]
+                part = np.where(mask[:, None], values_of(values, rows)[..., kept], np.nan)
+                yield Partners(part, _distance(centres[place], around))
+
+    def _keep(self, index: Index, name: str, found: Array, place: NDArray[np.intp]) -> None:
+        empty = np.full((len(found), self.known.size), np.nan)
+        self.parts.setdefault(index.name, {}).setdefault(name, empty)[:, place] = found
+
+
+def _distance(first: Array, second: Array) -> Array:
+    """Distances (n, m) in km between unit vectors (n, 3) and (m, 3)."""
+    chord = np.sqrt(np.maximum(2 - 2 * first @ second.T, 0))
+    return np.asarray(2 * np.arcsin(np.minimum(chord / 2, 1)) * EARTH_RADIUS / _KM)
+
+
+def _score(measured: Measured, index: Index, method: str) -> IndexScore:
+    series, comparison = measured.series, index.compared(measured.series.kind)
+    units = series.units if index.units == IN_UNITS else index.units
+    found = measured.parts.get(index.name, {})
+    nothing = np.full((1, measured.known.size), np.nan)
+    truth, predicted = found.get(TRUTH, nothing), found.get(method, nothing)
+    values = comparison.of(index.finish(predicted), index.finish(truth)) if found else nothing[0]
+    compared = np.isfinite(values)
+    weights = np.where(compared, series.grid.area.ravel(), 0.0)
+    value, spread, low, high = _over_cells(values, weights)
+    return IndexScore(
+        method=method,
+        variable=series.name,
+        index=index.name,
+        value=value,
+        spread=spread,
+        low=low,
+        high=high,
+        units=comparison.units or units,
+        comparison=comparison.name,
+        best=comparison.best,
+        truth=_overall(index, truth, weights) if found else np.nan,
+        predicted=_overall(index, predicted, weights) if found else np.nan,
+        statistic_units=units,
+        cells=int(compared.sum()),
+        map=values.reshape(measured.known.shape),
+    )
+
+
+def _overall(index: Index, parts: Array, weights: Array) -> float:
+    """The index of the mean over cells by area."""
+    if not weights.any():
+        return np.nan
+    return float(index.finish(np.average(parts[:, weights > 0], axis=1, weights=weights[weights > 0])[:, None])[0])
+
+
+def _over_cells(values: Array, weights: Array) -> tuple[float, float, float, float]:
+    """Mean, standard deviation and quantiles 0.05 and 0.95 of cells by weight."""
+    kept = weights > 0
+    if not kept.any():
+        return np.nan, np.nan, np.nan, np.nan
+    known, weight = values[kept], weights[kept] / weights.sum()
+    mean = float(known @ weight)
+    order = np.argsort(known)
+    reached = weight[order].cumsum() - weight[order] / 2
+    low, high = np.interp([0.05, 0.95], reached, known[order])
+    spread = float(np.sqrt((known - mean) ** 2 @ weight))
+    return mean, 0.0 if spread < _ROUNDING * abs(mean) else spread, float(low), float(high)
