@@ -78,7 +78,8 @@ def fit(
     predictors: Annotated[list[str] | None, typer.Option(help="Further coarse variables to learn from.")] = None,
     method: Annotated[str | None, typer.Option(help="ridge, resnet-on-ridge, srresnet+softmax, ...")] = None,
     adjust: Annotated[
-        str | None, typer.Option(help="Bias adjustment of the coarse fields: natural, shift, scale.")
+        str | None,
+        typer.Option(help="Bias adjustment of the coarse fields: natural, shift, scale, qdm, ... (see docs)."),
     ] = None,
     budget: Budget = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
@@ -130,18 +131,22 @@ def downscale(
     members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 1,
     time: Period = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Files of another source in its reference period: its own climatology.")
+    ] = None,
 ) -> None:
     r"""Make fine fields of coarse files, of any length, as one CF file.
 
     \b
     finegrid downscale model/ coarse.nc --out fine.nc
     finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 10 --time 2019-03
+    finegrid downscale model/ scenario.nc --reference historical.nc --out future.nc
     """
     from finegrid.cli.showing import bar
     from finegrid.pipeline.downscale import downscale as do
 
     with bar("downscaling") as progress:
-        done = do(model, coarse, out, members=members, time=time, seed=seed, progress=progress)
+        done = do(model, coarse, out, members=members, time=time, seed=seed, reference=reference, progress=progress)
     _say(f"{done.path}: {done.times} times; {done.words} (largest relative departure {done.violation:.1e})")
 
 
@@ -165,7 +170,7 @@ def evaluate(
     finegrid evaluate fine.nc truth.nc --coarse coarse.nc --out report/
     finegrid evaluate fine.nc truth.nc --baseline ridge=ridge.nc --time 2002 --out report/
     """
-    from finegrid.cli import words
+    from finegrid.cli import showing, words
     from finegrid.pipeline.evaluate import evaluate_files
 
     found = evaluate_files(
@@ -178,6 +183,7 @@ def evaluate(
         time=time,
         method=method,
     )
+    showing.climate(found)
     _say(f"{found.verdict}\nThe report is {out}/report.html")
 
 
@@ -189,6 +195,10 @@ def benchmark(
     budget: Budget = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of every network.")] = 1,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=0, help="Predict so many folds of whole seasons or years in turn; 0: the last block."),
+    ] = None,
     list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and stop.")] = False,
     out: Out = Path("bench"),
 ) -> None:
@@ -197,6 +207,7 @@ def benchmark(
     \b
     finegrid benchmark --list
     finegrid benchmark era5-uk-t2m-x4 --out bench/
+    finegrid benchmark racmo-pr-x4 --folds 5 --out bench/
     finegrid benchmark racmo-pr-x4 --methods bicubic,ridge,resnet-on-ridge,resnet+softmax --budget 2min --seeds 3 --out
     bench/
     """
@@ -209,8 +220,18 @@ def benchmark(
         return
     limit = words.budget(budget)
     chosen = Settings(budget=limit if limit or steps else 300.0, steps=steps)
-    found = run(find_task(task), words.listed(methods), out=out, seeds=seeds, settings=chosen, say=_say, progress=True)
+    found = run(
+        find_task(task),
+        words.listed(methods),
+        out=out,
+        seeds=seeds,
+        settings=chosen,
+        folds=folds,
+        say=_say,
+        progress=True,
+    )
     showing.ranking(found)
+    showing.climate(found.evaluation)
     _say(f"{found.evaluation.verdict}\nThe report is {out}/report.html")
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from finegrid.benchmark import Result
+    from finegrid.evaluation import Evaluation
     from finegrid.evaluation.agreement import Agreement
     from finegrid.pipeline.checking import Checked, Look
 
@@ -75,6 +76,21 @@ def ranking(result: Result) -> None:
         _table((variable, f"RMSE ({ordered[0].units})", "95 % interval", "", "fit (s)"), rows)
     for name, why in result.inapplicable.items():
         Console().print(f"{name}: not applicable: {why}", markup=False)
+
+
+def climate(found: Evaluation) -> None:
+    """Indices of the climate, a row for each; differences or ratios, and the truth."""
+    from finegrid.evaluation.value_table import heading, true_value
+    from finegrid.evaluation.wording import number
+
+    table = found.value_table
+    for variable in table.variables:
+        columns = {index: table.of(variable, index) for index in table.indices(variable)}
+        rows = [
+            (heading(column), *(number(column[method].value) for method in table.methods), true_value(column))
+            for column in columns.values()
+        ]
+        _table((f"climate of {variable}", *table.methods, "truth"), rows)
 
 
 def model(folder: Path, *, as_json: bool) -> None:

@@ -4,7 +4,7 @@ Files opened and written, samples, pairs of coarse and fine fields, splits, pred
 """
 
 from finegrid.data import samples
-from finegrid.data.adjustment import ADJUSTMENTS, Adjustment, adjustment
+from finegrid.data.adjustments import ADJUSTMENTS, Adjustment, adjustment
 from finegrid.data.coarsen import coarsen
 from finegrid.data.inputs import CoarseInputs
 from finegrid.data.open import open_fields

@@ -17,6 +17,7 @@ import xarray as xr
 from finegrid.conventions import InputError, convert_units, find_variable, harmonise
 from finegrid.conventions.errors import provenance
 from finegrid.data.matching import check_covers, on_blocks, own_window, same_window, turned
+from finegrid.data.surroundings import on_surroundings
 from finegrid.grids import Grid, Operator
 
 _OWN_DIMS = ("row", "column")
@@ -37,6 +38,7 @@ class CoarseInputs:
         units: units to convert to, by fine name or predictor.
         grid: blocks of fine cells.
         own: the coarse file's own cells over the fine domain; None where they are the blocks.
+        wide: the coarse file's own cells in and around the fine domain; None where nobody looks at them.
     """
 
     variables: Mapping[str, str]
@@ -44,6 +46,7 @@ class CoarseInputs:
     units: Mapping[str, str]
     grid: Grid
     own: Grid | None = None
+    wide: Grid | None = None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -63,7 +66,8 @@ class CoarseInputs:
     def read(self, coarse: xr.Dataset, *, source: str = "input") -> xr.Dataset:
         """Standard fields (time, y, x) named by `channels`, in `units`, on `grid`; lazy when they come lazy.
 
-        Where there are `own` cells, also the values of the variables there (time, row, column), by `own_name`.
+        Where there are `own` cells, also the values of the variables there (time, row, column), by `own_name`; where
+        there are `wide` ones, all fields there (time, wide_row, wide_column), by `wide_name`.
 
         Raises:
             InputError: on a missing variable, other units, or a domain that does not cover the grid.
@@ -78,8 +82,10 @@ class CoarseInputs:
         return self.placed(standard.drop_vars(list(standard.data_vars)).assign(fields), source)[0]
 
     def placed(self, fields: xr.Dataset, source: str) -> tuple[xr.Dataset, str]:
-        """Standard fields in the right units on the blocks, own cells beside them; and whether they were remapped."""
+        """Standard fields in the right units on the blocks, other cells beside them; and whether they were remapped."""
         blocks, way = on_blocks(fields, self.grid, source, whole=self.own is None)
+        if self.wide is not None:
+            blocks = blocks.assign(on_surroundings(fields, self.wide, source))
         if self.own is None:
             return blocks, way
         values = on_own_cells(fields[list(self.variables)], self.own, source)
@@ -106,14 +112,15 @@ class CoarseInputs:
             "units": dict(self.units),
             "grid": self.grid.to_dict(),
             "own": None if self.own is None else self.own.to_dict(),
+            "wide": None if self.wide is None else self.wide.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inputs that `to_dict` described."""
-        grid, own = Grid.from_dict(values["grid"]), values.get("own")
-        known = (dict(values["variables"]), tuple(values["predictors"]), dict(values["units"]))
-        return cls(*known, grid, None if own is None else Grid.from_dict(own))
+        grid = Grid.from_dict(values["grid"])
+        own, wide = (None if values.get(key) is None else Grid.from_dict(values[key]) for key in ("own", "wide"))
+        return cls(dict(values["variables"]), tuple(values["predictors"]), dict(values["units"]), grid, own, wide)
 
 
 def on_own_cells(fields: xr.Dataset, own: Grid, source: str) -> xr.Dataset:

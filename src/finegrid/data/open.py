@@ -15,10 +15,11 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from finegrid.conventions import InputError, find_variable
+from finegrid.conventions import InputError, find_variable, harmonise
 from finegrid.conventions.axes import is_time
 from finegrid.data.geotiff import open_geotiff
 from finegrid.data.grib import open_grib
+from finegrid.data.joining import joined, same_grids
 
 # One block of a variable in memory; a few are alive at a time.
 _BLOCK_BYTES = 32_000_000
@@ -36,7 +37,7 @@ def open_fields(
 
     Args:
         paths: a file, a Zarr folder, a pattern such as "era5/*.nc", or a list of these. Several files are put together
-            along time or by variable.
+            along time or by variable; fields on other grids than that of the first file are interpolated to it.
         variables: the variables to keep, by name or standard name; by default all.
         chunks: sizes of the blocks per dimension; by default whole fields, as many times as fit in 32 MB.
 
@@ -175,7 +176,23 @@ def _blocks(fields: xr.Dataset) -> dict[str, int]:
 
 
 def _combined(parts: list[xr.Dataset], files: list[Path]) -> xr.Dataset:
-    """Several files as one, along time or by variable."""
+    """Several files as one, along time or by variable; those on other grids than the first are interpolated to it."""
+    groups = same_grids(parts) if all(_gridded(part) for part in parts) else []
+    if len(groups) > 1:
+        each = [[parts[index] for index in members] for members in groups]
+        return joined([part[0] if len(part) == 1 else _merged(part, files) for part in each])
+    return _merged(parts, files)
+
+
+def _gridded(fields: xr.Dataset) -> bool:
+    """Whether a file holds fields over time, which can be interpolated."""
+    try:
+        return "time" in harmonise(fields)[0].dims
+    except InputError:
+        return False
+
+
+def _merged(parts: list[xr.Dataset], files: list[Path]) -> xr.Dataset:
     merging: dict[str, Any] = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "exact"}
     try:
         return cast(xr.Dataset, xr.combine_by_coords(parts, combine_attrs="override", **merging))

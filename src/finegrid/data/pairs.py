@@ -10,9 +10,12 @@ import xarray as xr
 
 from finegrid.conventions import InputError, Names, check_values, find_variable, harmonise
 from finegrid.conventions.errors import provenance
+from finegrid.data.calendars import in_calendar_of
 from finegrid.data.inputs import CoarseInputs, check_known, in_units, settled
 from finegrid.data.matching import check_covers, turned, work_grids
+from finegrid.data.members import check_one_run, mean_of_members
 from finegrid.data.splits import Indices
+from finegrid.data.surroundings import surroundings
 from finegrid.grids import Grid, Operator, nesting
 
 
@@ -72,23 +75,29 @@ def pair(
     *,
     variables: Mapping[str, str] | Sequence[str] | None = None,
     predictors: Sequence[str] = (),
+    reach: float | None = None,
 ) -> Pair:
     """Bring coarse and fine fields together and into memory.
 
     Args:
         coarse: coarse fields, in any names.
-        fine: fine fields, in any names.
+        fine: fine fields, in any names; of members the mean is taken.
         variables: fine names to predict, mapped to coarse names where these differ; None is all that both have.
         predictors: further coarse variables.
+        reach: degrees around the fine domain within which the coarse file's own cells are wanted too; None for none.
 
     Raises:
         InputError: on variables, units, times or domains that do not fit together, or values that are not numbers.
     """
     sources = provenance(coarse, otherwise="the coarse input"), provenance(fine, otherwise="the fine input")
     (low, _), (high, names) = harmonise(coarse, source=sources[0]), harmonise(fine, source=sources[1])
+    check_one_run(low, sources[0])
+    low, high = mean_of_members(low), mean_of_members(high)
     matched = _matched(low, high, variables, sources)
     low, high = _common_times(low, high[list(matched)], sources)
     inputs, work = _settled(low, high, matched, tuple(predictors), sources)
+    if reach is not None:
+        inputs = replace(inputs, wide=surroundings(low, Grid.of(high), reach))
     fields, way = inputs.placed(_taken(low, inputs, sources[0]), sources[0])
     for part, source in ((fields, sources[0]), (high, sources[1])):
         check_values(part, source=source)
@@ -160,13 +169,7 @@ def _listed(fields: xr.Dataset) -> str:
 
 
 def _common_times(coarse: xr.Dataset, fine: xr.Dataset, sources: tuple[str, str]) -> tuple[xr.Dataset, xr.Dataset]:
-    kinds = [str(fields.time.dt.calendar) for fields in (coarse, fine)]
-    standard = {"standard", "gregorian", "proleptic_gregorian"}
-    if kinds[0] != kinds[1] and not set(kinds) <= standard:
-        raise InputError(
-            f"the calendars differ: {kinds[0]} in {sources[0]}, {kinds[1]} in {sources[1]}; expected one; convert with "
-            f"coarse.convert_calendar('{kinds[1]}', align_on='date')"
-        )
+    fine = in_calendar_of(fine, coarse)
     common = coarse.indexes["time"].intersection(fine.indexes["time"])
     if not len(common):
         spans = [f"{str(f.time.values[0])[:16]} to {str(f.time.values[-1])[:16]}" for f in (coarse, fine)]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cftime
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -74,6 +75,21 @@ def usual_step(time: xr.DataArray) -> float:
     """Seconds between most of the times; a day where there is only one."""
     seconds = seconds_since_start(time)
     return float(np.median(np.diff(seconds))) if len(seconds) > 1 else _DAY
+
+
+def steps_since_epoch(time: xr.DataArray, step_seconds: float) -> NDArray[np.int64]:
+    """The number of each time step since 1970, in any calendar."""
+    values = time.values
+    if np.issubdtype(values.dtype, np.datetime64):
+        seconds = (values - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+    else:
+        seconds = cftime.date2num(values, "seconds since 1970-01-01", calendar=str(time.dt.calendar))
+    return np.floor(np.asarray(seconds, dtype=np.float64) / step_seconds).astype(np.int64)
+
+
+def days_of_year(time: xr.DataArray) -> NDArray[np.float64]:
+    """The phase of the year in days of a year of 366, in any calendar."""
+    return 366.0 * _phase(time, "day_of_year")
 
 
 def static_fields(static: xr.Dataset | Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:

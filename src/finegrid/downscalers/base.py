@@ -22,22 +22,23 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
-from finegrid.bridge import Layout, to_dataset, to_tensor
+from finegrid.bridge import to_dataset, to_tensor
 from finegrid.conventions import InputError, check_values, restore
 from finegrid.conventions.errors import provenance
-from finegrid.data.adjustment import Adjustment, adjustment
+from finegrid.data.adjustments import Adjustment, adjustment
+from finegrid.data.climatology import Climatology
 from finegrid.data.pairs import Pair, pair
 from finegrid.data.splits import Indices, check_training_times, folds
+from finegrid.downscalers.adjusting import notes_of, remembered, state_of
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.fitting import Fitting, teachable, time_blocks
+from finegrid.downscalers.sources import adopted, remembered_climatology, state_of_climatology
 from finegrid.downscalers.store import digest, save
+from finegrid.downscalers.strength import FOLDS, judging_times, learn_strength
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 
-_ADJUST = "adjust/"
-# Blocks of times that are left out in turn where a relaxed constraint learns its strength.
-_FOLDS = 6
 # Fine values in a block of times: 32 MiB of float32, small beside any network's own memory.
 _BLOCK_VALUES = 1 << 23
 
@@ -60,10 +61,13 @@ class Downscaler(ABC):
     _domain: Domain | None = field(default=None, init=False, repr=False)
     _conservation: Conservation | None = field(default=None, init=False, repr=False)
     _adjustment: Adjustment | None = field(default=None, init=False, repr=False)
+    _climatology: Climatology | None = field(default=None, init=False, repr=False)
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
     validates: ClassVar[bool] = False
+    usual_members: ClassVar[int] = 1
+    """Size of the ensemble by which it is judged; one where nothing is random."""
 
     def fit(
         self,
@@ -80,7 +84,7 @@ class Downscaler(ABC):
 
         Args:
             coarse: coarse fields (time, y, x) in any names.
-            fine: fine fields (time, y, x) in any names.
+            fine: fine fields (time, y, x) in any names; of members their mean is learnt.
             static: fields without time on any grid, such as elevation.
             validate: part of the times, the last ones, or the times themselves, that choose when to stop; 0 for none.
             folder: where long fits keep their log and checkpoints.
@@ -91,28 +95,38 @@ class Downscaler(ABC):
             InputError: when the two do not fit together; says how to mend it.
         """
         self.__dict__ = vars(type(self)(**self.options))  # what it learnt before is of another pair
-        matched = teachable(pair(coarse, fine, variables=self.variables, predictors=self.predictors))
+        matched = teachable(self._paired(coarse, fine))
         check_training_times(np.arange(len(matched.coarse.time)), matched.coarse.time)
         fit_block, validate_block = time_blocks(matched.coarse.time, validate if self.validates else 0.0)
         self._adjustment = adjustment(self.adjust)
         if self._adjustment is not None:
-            matched = replace(matched, coarse=self._adjustment.fit(matched.at(fit_block))(matched.coarse))
+            self._adjustment.fit(matched.at(fit_block), progress=progress)
+            matched = replace(matched, coarse=self._adjustment(matched.coarse, progress=progress))
         self._settle(matched.at(fit_block))
+        self._climatology = Climatology.of(matched.at(fit_block).coarse)
         how = Fitting(static, None if folder is None else Path(folder), resume, progress)
         self._learn(matched, fit_block, validate_block, how)
         if self.conservation.learns:
-            self._learn_strength(matched, fit_block, validate_block)
+            judged = matched.at(judging_times(fit_block, validate_block, validates=self.validates))
+            left_out = self.learns and not self.validates
+            blocks = folds(len(judged.coarse.time), FOLDS)
+            raw = self.out_of_fold(judged, blocks) if left_out else self.fields(judged.coarse)
+            learn_strength(self.conservation, self.domain, judged, raw)
         return self
 
-    def predict(self, coarse: xr.Dataset, *, members: int = 1, seed: int = 0) -> xr.Dataset:
+    def predict(
+        self, coarse: xr.Dataset, *, members: int = 1, seed: int = 0, reference: xr.Dataset | None = None
+    ) -> xr.Dataset:
         """Fine fields (member, time, y, x) in the fine file's names, units and order.
 
         Args:
             coarse: coarse fields as in training; their times need not be.
             members: size of the ensemble; a downscaler without randomness gives equal members.
             seed: of the randomness.
+            reference: where `coarse` is from another source than the training fields, that source in a period whose
+                climate should be that of training: its fields are standardised with their own climatology.
         """
-        blocks = list(self.predict_blocks(coarse, members=members, seed=seed))
+        blocks = list(self.predict_blocks(coarse, members=members, seed=seed, reference=reference))
         return xr.concat(
             blocks,
             dim=self.domain.names.time,
@@ -123,24 +137,39 @@ class Downscaler(ABC):
             combine_attrs="override",
         )
 
-    def predict_blocks(self, coarse: xr.Dataset, *, members: int = 1, seed: int = 0) -> Iterator[xr.Dataset]:
+    def predict_blocks(
+        self, coarse: xr.Dataset, *, members: int = 1, seed: int = 0, reference: xr.Dataset | None = None
+    ) -> Iterator[xr.Dataset]:
         """The same in consecutive blocks of times, for records that do not fit in memory."""
+        source = provenance(coarse, otherwise="the coarse input")
+        given = self.read(coarse, source=source, reference=reference)
+        yield from self.blocks(given, members=members, seed=seed, source=source)
+
+    def blocks(
+        self, given: xr.Dataset, *, members: int = 1, seed: int = 0, times: slice = slice(None), source: str = "input"
+    ) -> Iterator[xr.Dataset]:
+        """Fine fields of what `read` gave, in consecutive blocks of some of its times."""
         if members < 1:
             raise InputError(f"got members={members}; expected at least 1; set --members 1")
-        domain, source = self.domain, provenance(coarse, otherwise="the coarse input")
-        given = self.read(coarse, source=source)
-        for block, inner in self._windows(given.time, members):
+        domain = self.domain
+        for block, inner in self._windows(range(given.sizes["time"])[times], given.sizes["time"], members):
             fields = given.isel(time=block).load()
             check_values(fields, source=source, part=fields.sizes["time"] < given.sizes["time"])
             fine = self._known(self._members(fields, members, seed), fields)[:, inner]
-            time = fields.time[inner]
-            dataset = to_dataset(fine, self._bare_layout(), time)
+            dataset = to_dataset(fine, domain.layout, fields.time[inner])
             yield restore(domain.described(dataset), domain.names)
 
-    def read(self, coarse: xr.Dataset, *, source: str = "input") -> xr.Dataset:
+    def read(self, coarse: xr.Dataset, *, source: str = "input", reference: xr.Dataset | None = None) -> xr.Dataset:
         """Coarse fields as the downscaler works with them: on its cells, in its units, adjusted; lazily."""
-        fields = self.domain.inputs.read(coarse, source=source)
+        inputs, adjusts = self.domain.inputs, self._adjustment is not None
+        fields = inputs.read(coarse, source=source)
+        if reference is not None:
+            return adopted(fields, reference, inputs, self._climatology, adjusts=adjusts)
         return fields if self._adjustment is None else self._adjustment(fields)
+
+    def adjustment_notes(self, coarse: xr.Dataset | None = None) -> list[str]:
+        """What its bias adjustment could not learn; of coarse fields, how many values lie beyond those of training."""
+        return notes_of(self._adjustment, self.domain.inputs, coarse)
 
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
@@ -191,27 +220,24 @@ class Downscaler(ABC):
 
     def info(self) -> dict[str, Any]:
         """What a person wants to know about the model, as plain values."""
-        return {"downscaler": self.name, "options": self.options, **self.domain.summary(), **self._summary()}
+        notes = {"bias adjustment": self.adjustment_notes()} if self.adjustment_notes() else {}
+        return {"downscaler": self.name, "options": self.options, **self.domain.summary(), **notes, **self._summary()}
 
     def remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Become the downscaler of which these are the `state` in its model file and its tensors."""
         self._domain = Domain.from_dict(plain["domain"])
         self._conservation = Conservation.from_dict(plain["conservation"], self._domain)
-        self._adjustment = adjustment(self.adjust)
-        if self._adjustment is not None:
-            self._adjustment.numbers = {
-                name.removeprefix(_ADJUST): each.numpy() for name, each in tensors.items() if name.startswith(_ADJUST)
-            }
+        self._adjustment = remembered(self.adjust, plain, tensors)
+        self._climatology = remembered_climatology(tensors)
         self._remember(plain, tensors)
         return self
 
     def _described(self) -> State:
         plain, tensors = self._learnt()
         state = {"domain": self.domain.to_dict(), "conservation": self.conservation.to_dict(), **plain}
-        if self._adjustment is not None:
-            learnt = self._adjustment.numbers
-            tensors = {**tensors, **{f"{_ADJUST}{name}": torch.from_numpy(each) for name, each in learnt.items()}}
-        return {"downscaler": self.name, "options": self.options, "state": state}, tensors
+        facts, numbers = state_of(self._adjustment)
+        numbers |= state_of_climatology(self._climatology)
+        return {"downscaler": self.name, "options": self.options, "state": {**state, **facts}}, {**tensors, **numbers}
 
     @abstractmethod
     def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
@@ -246,45 +272,25 @@ class Downscaler(ABC):
         """Neighbouring time steps on either side that a prediction looks at."""
         return 0
 
+    def _paired(self, coarse: xr.Dataset, fine: xr.Dataset) -> Pair:
+        """What is learnt from."""
+        return pair(coarse, fine, variables=self.variables, predictors=self.predictors, reach=self.surroundings)
+
+    @property
+    def surroundings(self) -> float | None:
+        """Degrees around the fine domain within which it sees the coarse file's own cells; None for none."""
+        return None
+
     def _settle(self, matched: Pair) -> None:
         """Fix the domain and the constraint, before anything is learnt."""
         self._domain = Domain.of(matched)
         self._conservation = Conservation.of(self.constraint, matched, self._domain)
 
-    def _learn_strength(self, matched: Pair, fit_block: Indices, validate_block: Indices) -> None:
-        """How strong a relaxed constraint should be, on times that the raw fields have not learnt from."""
-        if self.validates and not len(validate_block):
-            raise InputError(
-                "a constraint of learned strength needs validation times; expected some; set validate=0.1 or "
-                "data.split.validate, or give the strength: {name: relaxed, strength: 0.5}"
-            )
-        if self.validates:
-            part = matched.at(validate_block)
-            raw = self.fields(part.coarse)
-        else:
-            part = matched.at(fit_block)
-            raw = self.out_of_fold(part, folds(len(fit_block), _FOLDS)) if self.learns else self.fields(part.coarse)
-        truth = to_tensor(part.fine, self.domain.outputs)
-        weight = torch.as_tensor(self.domain.grid.weights.copy())
-        self.conservation.learn(raw, self.conservation.given(part.coarse), truth, weight)
-
-    def _bare_layout(self) -> Layout:
-        """The channels and grids of the domain, without features."""
-        domain = self.domain
-        return Layout(
-            outputs=domain.outputs,
-            inputs=domain.inputs.channels,
-            units=domain.inputs.units,
-            grid=domain.grid,
-            coarse_grid=domain.inputs.grid,
-            factor=domain.factor,
-        )
-
-    def _windows(self, time: xr.DataArray, members: int) -> Iterator[tuple[slice, slice]]:
+    def _windows(self, wanted: range, count: int, members: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of times with the neighbours that a prediction needs, and which part of each is the block itself."""
         cells = self.domain.grid.size * len(self.domain.outputs) * members
         size = max(1, min(512, _BLOCK_VALUES // cells))
-        for start in range(0, len(time), size):
-            stop = min(start + size, len(time))
-            first, last = max(0, start - self._reach), min(len(time), stop + self._reach)
+        for start in range(wanted.start, wanted.stop, size):
+            stop = min(start + size, wanted.stop)
+            first, last = max(0, start - self._reach), min(count, stop + self._reach)
             yield slice(first, last), slice(start - first, stop - first)

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
 
+from finegrid.bridge import Layout
 from finegrid.conventions import Names
 from finegrid.conventions.names import attributes, plain
 from finegrid.data.inputs import CoarseInputs
@@ -76,6 +77,18 @@ class Domain:
     def outputs(self) -> tuple[str, ...]:
         """Names of the predicted variables."""
         return tuple(self.inputs.variables)
+
+    @property
+    def layout(self) -> Layout:
+        """The channels and grids, without features."""
+        return Layout(
+            outputs=self.outputs,
+            inputs=self.inputs.channels,
+            units=self.inputs.units,
+            grid=self.grid,
+            coarse_grid=self.inputs.grid,
+            factor=self.factor,
+        )
 
     @cached_property
     def operator(self) -> Operator:

@@ -18,11 +18,15 @@ from finegrid.conventions.components import build, nearest
 from finegrid.data import ADJUSTMENTS
 from finegrid.downscalers.base import Downscaler
 from finegrid.downscalers.baselines import BASELINES
+from finegrid.downscalers.blend import Blend
 from finegrid.downscalers.neural import NeuralDownscaler
 from finegrid.downscalers.store import read
+from finegrid.downscalers.trees import BoostedTrees
 from finegrid.training import Settings
 
-DOWNSCALERS: dict[str, type[Downscaler]] = {**BASELINES, NeuralDownscaler.name: NeuralDownscaler}
+STATISTICAL: dict[str, type[Downscaler]] = {**BASELINES, **{each.name: each for each in (BoostedTrees, Blend)}}
+"""All that one word names: the simple ones, and those that are built on them."""
+DOWNSCALERS: dict[str, type[Downscaler]] = {**STATISTICAL, NeuralDownscaler.name: NeuralDownscaler}
 
 
 def load(folder: str | Path) -> Downscaler:
@@ -75,11 +79,11 @@ def method(name: str, *, settings: Settings | None = None, **options: Any) -> Do
         trained = {} if settings is None else {"settings": settings}
         table = {**options.pop("backbone", {}), "name": backbone}
         return build("neural", DOWNSCALERS, "downscaler", backbone=table, mean=mean or None, **trained, **options)
-    if word not in BASELINES:
-        valid = [*BASELINES, *BACKBONES]
+    if word not in STATISTICAL:
+        valid = [*STATISTICAL, *BACKBONES]
         raise InputError(
             f"There is no method '{name}'. The names are {', '.join(valid)}, networks on a downscaler such as "
             "resnet-on-ridge, each "
             f"with a constraint if wanted, such as ridge+add.{nearest(word, valid)}"
         )
-    return build(word, BASELINES, "downscaler", **options)
+    return build(word, STATISTICAL, "downscaler", **options)

@@ -23,20 +23,18 @@ from torch import Tensor
 from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_tensor
 from finegrid.conventions import InputError
-from finegrid.conventions.components import build
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, useful_cycles
-from finegrid.data.splits import Indices, folds
+from finegrid.data.splits import Indices
 from finegrid.data.transforms import fit_transform
 from finegrid.downscalers.base import Downscaler, State
-from finegrid.downscalers.baselines import BASELINES
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.fitting import Fitting
+from finegrid.downscalers.nested import first_guesses, nested, unfitted
 from finegrid.downscalers.plan import Plan, Table, part
 from finegrid.heads import PointHead
 from finegrid.training import Samples, Settings, chosen_device, train
 
-_FOLDS = 6
 _BATCH = 128
 
 
@@ -78,7 +76,7 @@ class NeuralDownscaler(Downscaler):
         training, validation = matched.at(fit_block), matched.at(validate_block)
         static = None if how.static is None else static_fields(how.static, self.domain.grid)
         self._mean = self._fresh_mean()
-        reference = self._first_guesses(self._mean, training)
+        reference = self._first_guesses(self._mean, training, Fitting(how.static))
         links = [self._transform(name, training.fine[name]) for name in self.domain.outputs]
         layout = self._planned(training)
         self._plan = Plan.of(layout, links, training, reference, static, sees_reference=self._mean is not None)
@@ -99,7 +97,7 @@ class NeuralDownscaler(Downscaler):
         self._outcome = {**asdict(outcome), "records": [dict(each) for each in outcome.records]}
         if self._mean is not None and len(validate_block):
             # It needs no validation block: in the end it knows all times, as the same downscaler on its own would.
-            self._mean._learn(matched, np.arange(len(matched.coarse.time)), validate_block[:0], Fitting())
+            self._mean._learn(matched, np.arange(len(matched.coarse.time)), validate_block[:0], Fitting(how.static))
 
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
@@ -128,7 +126,12 @@ class NeuralDownscaler(Downscaler):
 
     @property
     def _reach(self) -> int:
-        return max(abs(offset) for offset in self.frames)
+        own = max(abs(offset) for offset in self.frames)
+        return own if self.mean is None else max(own, unfitted(self.mean, self.predictors)._reach)
+
+    @property
+    def surroundings(self) -> float | None:
+        return None if self.mean is None else unfitted(self.mean, self.predictors).surroundings
 
     def _fresh_mean(self) -> Downscaler | None:
         """The mean downscaler, fitted for nothing yet.
@@ -137,9 +140,7 @@ class NeuralDownscaler(Downscaler):
         """
         if self.mean is None:
             return None
-        given = {"variables": None, "predictors": self.predictors, "constraint": "none"}
-        mean = build(self.mean, BASELINES, "mean downscaler", **given)
-        mean._domain = self.domain
+        mean = nested(self.mean, self)
         mean._conservation = self._additive()
         return mean
 
@@ -147,18 +148,14 @@ class NeuralDownscaler(Downscaler):
         own = self.conservation
         return Conservation.built("add" if own.conserves else "none", own.facts)
 
-    def _first_guesses(self, mean: Downscaler | None, training: Pair) -> Tensor:
+    def _first_guesses(self, mean: Downscaler | None, training: Pair, how: Fitting) -> Tensor:
         """First guesses on the training times, by copies that did not learn from them.
 
         The mean then learns from all.
         """
         if mean is None:
             return self._spread(training.coarse)
-        count = len(training.coarse.time)
-        mean._learn(training, np.arange(count), np.arange(0), Fitting())
-        if not mean.learns:
-            return mean.fields(training.coarse)
-        return mean.out_of_fold(training, folds(count, _FOLDS))
+        return first_guesses(mean, training, how)
 
     def _reference(self, coarse: xr.Dataset) -> Tensor:
         return self._spread(coarse) if self._mean is None else self._mean.fields(coarse)
@@ -170,7 +167,7 @@ class NeuralDownscaler(Downscaler):
         names = self.domain.inputs.channels
         transforms = {name: self._transform(name, training.coarse[name]) for name in names}
         kinds = useful_cycles(training.coarse.time) if self.cycles is None else tuple(self.cycles)
-        return self._bare_layout().with_features(
+        return self.domain.layout.with_features(
             frames=self.frames, cycles=kinds, views=self.views, transforms=transforms
         )
 
@@ -205,7 +202,7 @@ class NeuralDownscaler(Downscaler):
         return state, tensors
 
     def _remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        self._plan = Plan.from_state(plain["plan"], part(tensors, "plan/"), self._bare_layout())
+        self._plan = Plan.from_state(plain["plan"], part(tensors, "plan/"), self.domain.layout)
         self._mean = self._fresh_mean()
         if self._mean is not None:
             self._mean._remember(plain["mean"], part(tensors, "mean/"))

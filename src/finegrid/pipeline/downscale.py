@@ -19,12 +19,13 @@ import xarray as xr
 
 from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.errors import provenance
 from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
 from finegrid.evaluation.metrics import CONSERVED
 from finegrid.pipeline.departure import Departure
 from finegrid.pipeline.history import history_of
-from finegrid.pipeline.material import in_period
+from finegrid.pipeline.material import times_of_period
 from finegrid.pipeline.naming import name_of
 
 # Coarse fields read at once: less than what belongs to a block of fine fields, so that little is read twice.
@@ -59,6 +60,7 @@ def downscale(
     members: int = 1,
     time: str | None = None,
     seed: int = 0,
+    reference: str | Path | Sequence[str | Path] | None = None,
     command: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Downscaled:
@@ -71,6 +73,8 @@ def downscale(
         members: size of the ensemble.
         time: period to downscale, such as "2019-03"; None is all.
         seed: of the ensemble.
+        reference: where the coarse files are of another source than the training ones, files of that source in a period
+            whose climate should be that of training.
         command: what to note in the history; by default the command line.
         progress: called with the times done and the times in all.
 
@@ -78,13 +82,17 @@ def downscale(
         InputError: when files do not suit the model or the output cannot be written; nothing is left behind.
     """
     downscaler = model if isinstance(model, Downscaler) else load(model)
-    fields = in_period(_opened(coarse), time)
+    fields = _opened(coarse)
+    chosen = times_of_period(fields, time)
     with Writer(out, compression=_COMPRESSION) as writer:
-        given = _settled(downscaler, fields)
+        # Of the whole record: ranks within it, and the days beside the period, must not depend on the period.
+        seen = downscaler.read(fields, reference=None if reference is None else open_fields(reference))
+        given = _settled(downscaler, seen.isel(time=chosen), fields)
         departure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
         total, done = given.sizes["time"], 0
         with _written(writer, departure) as put:
-            for block in downscaler.predict_blocks(fields, members=members, seed=seed):
+            source = provenance(fields, otherwise="the coarse input")
+            for block in downscaler.blocks(seen, members=members, seed=seed, times=chosen, source=source):
                 size = block.sizes[downscaler.domain.names.time]
                 put(block, given.isel(time=slice(done, done + size)))
                 done += size
@@ -122,9 +130,9 @@ def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
     return open_fields(coarse, chunks={coordinate.dimension: steps})
 
 
-def _settled(downscaler: Downscaler, fields: xr.Dataset) -> xr.Dataset:
-    """The coarse fields as the model sees them; checked before anything is computed."""
-    given = downscaler.domain.inputs.conserved(downscaler.read(fields))
+def _settled(downscaler: Downscaler, seen: xr.Dataset, fields: xr.Dataset) -> xr.Dataset:
+    """The values that are conserved, of fields as the model sees them; checked before anything is computed."""
+    given = downscaler.domain.inputs.conserved(seen)
     if not given.sizes["time"]:
         raise InputError(f"{fields.encoding.get('source', 'the coarse input')} has no times; expected at least one")
     return given
@@ -180,6 +188,7 @@ def _about(
         "finegrid_constraint": _constraint(downscaler),
         "finegrid_conservation_violation": violation,
         "finegrid_conservation": words,
+        **({"finegrid_adjustment": "; ".join(notes)} if (notes := downscaler.adjustment_notes(fields)) else {}),
     }
 
 

@@ -66,6 +66,7 @@ def evaluate_files(
             variables=variables,
             task=_task(given),
             split=time or "",
+            indices=True,
         )
         found.to_json(folder / SCORES)
         provenance = {"finegrid": __version__, "model": str(given.attrs.get("finegrid_model", "not stated"))}

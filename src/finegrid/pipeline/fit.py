@@ -118,7 +118,8 @@ def fitted_and_judged(
     if downscaler.adjust is not None and agreements:
         adjusted = downscaler.read(coarse).sel(time=matched.coarse.time).load()
         agreements = agreements_of(replace(matched, coarse=adjusted))
-    advice = (_disagreement(agreements, downscaler), _below_zero(evaluation, downscaler, agreements))
+    left = [*downscaler.adjustment_notes(), *downscaler.adjustment_notes(material.at(material.blocks.test)[0])]
+    advice = (*left, _disagreement(agreements, downscaler), _below_zero(evaluation, downscaler, agreements))
     return downscaler, evaluation, "\n".join(each for each in advice if each)
 
 
@@ -203,7 +204,7 @@ def _given(recipe: Recipe) -> dict[str, Any]:
     every = {
         "variables": data.variables,
         "predictors": data.predictors,
-        "frames": data.frames,
+        **({} if data.frames is None else {"frames": data.frames}),
         "cycles": data.cycles,
         "transforms": data.transforms,
         "settings": recipe.training,
@@ -224,13 +225,13 @@ def _check_resume(out: Path, resume: bool) -> None:
 def _rival(name: str, downscaler: Downscaler, coarse: xr.Dataset, fine: xr.Dataset, material: Material) -> Downscaler:
     """A baseline with the same variables and predictors, fitted on the same times."""
     rival = named(name, variables=dict(downscaler.domain.inputs.variables), predictors=downscaler.predictors)
-    return rival.fit(coarse, fine, validate=0.0)
+    return rival.fit(coarse, fine, static=material.static or None, validate=0.0)
 
 
 def _judged(downscaler: Downscaler, rivals: Mapping[str, Downscaler], material: Material, task: str) -> Evaluation:
     coarse, truth = material.at(material.blocks.test)
     watch = Watch()
-    prediction = downscaler.predict(coarse)
+    prediction = downscaler.predict(coarse, members=downscaler.usual_members)
     seconds = watch.seconds
     return evaluate(
         prediction,

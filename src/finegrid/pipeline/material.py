@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from finegrid.conventions import InputError, harmonise, restore
 from finegrid.conventions.spans import bounds
 from finegrid.data import Blocks, open_fields, split_times
+from finegrid.data.calendars import in_calendar_of
+from finegrid.data.series import with_series
 from finegrid.grids import Grid
 from finegrid.pipeline.recipe import Crop, Data, Interval
 
@@ -73,12 +75,19 @@ def material(
     coarse: xr.Dataset, fine: xr.Dataset, static: Sequence[xr.Dataset], split: dict[str, float | str | int]
 ) -> Material:
     """Fields on their common times, with the blocks that `split` (arguments of `split_times`) says."""
+    fine = _in_calendar_of(fine, coarse)
     indexes = [harmonise(fields)[0].indexes["time"] for fields in (coarse, fine)]
     _check_common(indexes, coarse, fine)
     kept = [np.flatnonzero(index.isin(other)) for index, other in zip(indexes, reversed(indexes), strict=True)]
     low, high = (at_times(fields, index) for fields, index in zip((coarse, fine), kept, strict=True))
     blocks = _split(high, split, f"{_source(coarse)} and {_source(fine)}")
     return Material(low, high, tuple(static), blocks)
+
+
+def _in_calendar_of(fine: xr.Dataset, coarse: xr.Dataset) -> xr.Dataset:
+    standard, names = harmonise(fine)
+    matched = in_calendar_of(standard, harmonise(coarse)[0])
+    return fine if matched is standard else _kept(restore(matched, names), fine)
 
 
 def _split(fields: xr.Dataset, split: dict[str, float | str | int], sources: str) -> Blocks:
@@ -105,19 +114,30 @@ def in_period(fields: xr.Dataset, period: str | None) -> xr.Dataset:
     """
     if period is None:
         return fields
+    standard, names = harmonise(fields)
+    return _kept(restore(standard.isel(time=times_of_period(fields, period)), names), fields)
+
+
+def times_of_period(fields: xr.Dataset, period: str | None) -> slice:
+    """Which of the times lie within a period; all where there is none.
+
+    Raises:
+        InputError: when it is no period, or no time lies within it.
+    """
+    if period is None:
+        return slice(None)
     try:
         wanted = bounds(period)
     except ValueError as error:
         raise InputError(f"--time: {error}") from None
-    standard, names = harmonise(fields)
-    chosen = standard.sel(time=wanted)
-    if not chosen.sizes["time"]:
-        time = standard.time.values
+    time = harmonise(fields)[0].time
+    numbers = xr.DataArray(np.arange(len(time)), coords={"time": time.values}, dims="time").sel(time=wanted).values
+    if not len(numbers):
         raise InputError(
-            f"{_source(fields)} has no times in {period}: its {len(time)} times go from {str(time[0])[:16]} to "
-            f"{str(time[-1])[:16]}; expected a period within; change --time"
+            f"{_source(fields)} has no times in {period}: its {len(time)} times go from {str(time.values[0])[:16]} to "
+            f"{str(time.values[-1])[:16]}; expected a period within; change --time"
         )
-    return _kept(restore(chosen, names), fields)
+    return slice(int(numbers[0]), int(numbers[-1]) + 1)
 
 
 def cropped(fields: xr.Dataset, crop: Crop) -> xr.Dataset:
@@ -155,6 +175,7 @@ def _within(values: NDArray[np.float64], limits: Interval | None, *, turns: bool
 
 
 def _kept(fields: xr.Dataset, origin: xr.Dataset) -> xr.Dataset:
+    fields = with_series(fields, origin)
     if "source" in origin.encoding:
         fields.encoding["source"] = origin.encoding["source"]
     return fields

@@ -111,9 +111,9 @@ class Data:
     """Which files and variables; file names are read from the folder in which the program runs.
 
     `variables` maps fine names to coarse ones (None: all that both files have); `predictors` are coarse only; `static`
-    are files of fields without time; `frames` are offsets in time steps; `cycles` become sines and cosines (None: the
-    hour when there are several steps a day, the day of year after most of a year); `transforms` names one per variable
-    where standardising does not suit it.
+    are files of fields without time; `frames` are offsets in time steps (None: those of
+    the method); `cycles` become sines and cosines (None: the hour when there are several steps a day, the day of year
+    after most of a year); `transforms` names one per variable where standardising does not suit it.
     """
 
     coarse: Files
@@ -122,7 +122,7 @@ class Data:
     variables: Annotated[dict[str, str] | None, BeforeValidator(_pairs_of_names)] = None
     predictors: Names = ()
     split: Split = field(default_factory=Split)
-    frames: Annotated[tuple[int, ...], BeforeValidator(_several), Field(min_length=1)] = (0,)
+    frames: Annotated[tuple[int, ...] | None, BeforeValidator(_several)] = None
     cycles: tuple[Literal["hour", "day_of_year"], ...] | None = None
     transforms: dict[str, str] = field(default_factory=dict)
     crop: Crop = field(default_factory=Crop)

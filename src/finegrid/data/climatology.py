@@ -1,0 +1,100 @@
+"""The climate of a source, month by month and cell by cell, and the fields of one source in the climate of another.
+
+A method that learnt from a reanalysis knows what a pressure means that is two deviations above the reanalysis' own
+mean. A climate model has another mean and another deviation, and the same weather in other numbers. Standardised with
+the climatology of its own reference period, and put back with that of the training fields, its fields mean what they
+meant in training; changes against its reference period stay.
+
+    x' = m + s (x - m_own) / s_own              what may be negative
+    x' = x m / m_own                            what may not
+
+Source: the standardisation of predictors in perfect prognosis, Gutiérrez et al., International Journal of Climatology
+39, 2019.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finegrid.conventions import InputError, natural_limits
+
+_MONTHS = 12
+# Times of a month from which its climate is known.
+_LEAST = 20
+# Largest factor by which what cannot be negative is changed: a dry cell knows nothing.
+_MOST = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Climatology:
+    """Moments of fields as `CoarseInputs.read` gives them.
+
+    Attributes:
+        mean: by name (month, ...), NaN in months without times.
+        deviation: likewise, within the month.
+    """
+
+    mean: Mapping[str, NDArray[np.float32]]
+    deviation: Mapping[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, fields: xr.Dataset) -> Self:
+        """The climatology of all fields; reads them once."""
+        months = fields.time.dt.month.values
+        found = {str(name): _moments(np.asarray(field.values), months) for name, field in fields.data_vars.items()}
+        return cls(*({name: each[index] for name, each in found.items()} for index in (0, 1)))
+
+    def adopt(self, fields: xr.Dataset, own: Climatology, source: str) -> xr.Dataset:
+        """Fields of another source, whose climatology is `own`, as if they were of this one; lazily.
+
+        Raises:
+            InputError: on months that one of the two does not know.
+        """
+        months = fields.time.dt.month.values
+        self._check(months, own, source)
+        known = [name for name in fields.data_vars if name in self.mean]
+        changed = {str(name): self._adopted(fields[name], own, months) for name in known}
+        return fields.assign(changed)
+
+    def _adopted(self, field: xr.DataArray, own: Climatology, months: NDArray[np.int64]) -> xr.DataArray:
+        name = str(field.name)
+        mean, theirs = self.mean[name][months - 1], own.mean[name][months - 1]
+        base = name.partition(" (")[0]
+        if natural_limits(base, field.attrs)[0] == 0.0:
+            ratio = np.divide(mean, theirs, out=np.ones_like(mean), where=theirs > 0)
+            return field.copy(data=field.data * np.clip(ratio, 1 / _MOST, _MOST))
+        deviation, spread = self.deviation[name][months - 1], own.deviation[name][months - 1]
+        scale = np.divide(deviation, spread, out=np.ones_like(deviation), where=spread > 0)
+        return field.copy(data=mean + scale * (field.data - theirs))
+
+    def _check(self, months: NDArray[np.int64], own: Climatology, source: str) -> None:
+        for known, whose in ((self, "the training times"), (own, "the reference")):
+            first = next(iter(known.mean.values()))
+            empty = np.asarray(~np.isfinite(first.reshape(_MONTHS, -1)).any(axis=1))
+            missing = [calendar.month_name[month] for month in np.unique(months) if empty[month - 1]]
+            if missing:
+                raise InputError(
+                    f"{source} has times in {', '.join(missing)}, and {whose} have fewer than {_LEAST} there; expected "
+                    "a climatology of every month; give a longer reference, or leave these months out"
+                )
+
+
+def _moments(values: NDArray[np.float32], months: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+    result = np.full((2, _MONTHS, *values.shape[1:]), np.nan, dtype=np.float32)
+    for month in np.unique(months):
+        chosen = values[months == month].astype(np.float64)
+        known = np.isfinite(chosen)
+        count = known.sum(axis=0)
+        mean = np.where(known, chosen, 0.0).sum(axis=0) / np.maximum(count, 1)
+        variance = (np.where(known, chosen - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1)
+        enough = count >= _LEAST
+        result[0, month - 1] = np.where(enough, mean, np.nan)
+        result[1, month - 1] = np.where(enough, np.sqrt(variance), np.nan)
+    return result[0], result[1]
