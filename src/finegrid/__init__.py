@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from finegrid.downscalers import DOWNSCALERS as DOWNSCALERS
     from finegrid.downscalers import NeuralDownscaler as NeuralDownscaler
     from finegrid.downscalers import load as load
+    from finegrid.downscalers.method import method as method
+    from finegrid.downscalers.processors import processors as processors
     from finegrid.evaluation import Evaluation as Evaluation
     from finegrid.evaluation import evaluate as evaluate
+    from finegrid.evaluation import value_table as value_table
     from finegrid.grids import Grid as Grid
     from finegrid.grids import Operator as Operator
     from finegrid.pipeline import Recipe as Recipe
@@ -49,10 +52,13 @@ _STAGE_OF_NAME = {
     "DOWNSCALERS": "downscalers",
     "NeuralDownscaler": "downscalers",
     "load": "downscalers",
+    "method": "downscalers",
+    "processors": "downscalers",
     "Recipe": "pipeline",
     "Settings": "training",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "value_table": "evaluation",
 }
 
 __all__ = ["__version__", *_STAGE_OF_NAME]

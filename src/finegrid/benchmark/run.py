@@ -17,6 +17,7 @@ from finegrid.benchmark.folds import Part, Protocol, crossed, held_back
 from finegrid.benchmark.results import Result, Trial, write
 from finegrid.benchmark.tasks import Task
 from finegrid.conventions import InputError, harmonise
+from finegrid.data.joining import along_time
 from finegrid.data.members import mean_of_members
 from finegrid.downscalers import Downscaler, NeuralDownscaler
 from finegrid.evaluation import Evaluation, evaluate
@@ -131,7 +132,7 @@ def _trial(
         seconds += watch.seconds
         coarse = material.at(part.test)[0]
         predictions.append(downscaler.predict(coarse, members=members, seed=settings.seed))
-    return Trial(name, number, downscaler, _joined(predictions, downscaler), seconds)
+    return Trial(name, number, downscaler, along_time(predictions, downscaler.domain.names.time), seconds)
 
 
 def _validate(task: Task, name: str, downscaler: Downscaler, part: Part, material: Material) -> float | xr.DataArray:
@@ -140,21 +141,6 @@ def _validate(task: Task, name: str, downscaler: Downscaler, part: Part, materia
     if not neural or not task.methods.get(name, {}).get("early_stopping", True):
         return 0.0
     return _VALIDATE if part.validate is None else material.times(part.validate)
-
-
-def _joined(predictions: Sequence[xr.Dataset], downscaler: Downscaler) -> xr.Dataset:
-    """Consecutive records as one."""
-    if len(predictions) == 1:
-        return predictions[0]
-    return xr.concat(
-        predictions,
-        dim=downscaler.domain.names.time,
-        data_vars="minimal",
-        coords="minimal",
-        join="override",
-        compat="override",
-        combine_attrs="override",
-    )
 
 
 def _unfitted(task: Task, name: str, settings: Settings) -> Downscaler:

@@ -7,52 +7,31 @@ cells that are no blocks of the fine ones. The split of every task is by blocks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import xarray as xr
 
+from finegrid.benchmark.methods import (
+    DISAGGREGATION,
+    STATISTICAL,
+    Options,
+    downscaled,
+    emulators,
+    observed,
+    two_runs,
+    usual,
+)
 from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.components import nearest
 from finegrid.data import samples, scenarios, synthetic
 from finegrid.data.coarsen import coarsen
-from finegrid.grids import Grid, Operator
+from finegrid.data.joining import joined
 from finegrid.pipeline.material import Material, cropped, material
 from finegrid.pipeline.recipe import Crop
 
 _LAST_FIFTH: Mapping[str, float | str | int] = {"train": 0.7, "validate": 0.1, "test": 0.2, "gap": 0}
-_SIMPLE = ("bicubic+none", "bilinear", "bicubic", "mean-map", "ridge")
-_NETWORKS = ("srresnet", "resnet", "resnet-on-ridge")
-Options = Mapping[str, Mapping[str, Any]]
-
-
-def _methods(own: Options | None = None) -> Options:
-    """The methods of every task, with a task's own options for some of them and further ones."""
-    return {name: {} for name in (*_SIMPLE, *_NETWORKS)} | dict(own or {})
-
-
-def _two_runs() -> Options:
-    """For runs that disagree: with a hard, a relaxed and no constraint, and with the bias adjusted first."""
-    short: dict[str, Mapping[str, Any]] = {"ridge": {}, "resnet-on-ridge": {"settings": {"steps": 400}}}
-    ways = ("{}+none", "{}", "shift/{}", "{}+relaxed", "shift/{}+relaxed")
-    return {"bicubic+none": {}, "bicubic": {}} | {way.format(name): short[name] for name in short for way in ways}
-
-
-def _value() -> Options:
-    """For the pair of reanalysis and observations, in folds."""
-    simple: dict[str, Mapping[str, Any]] = {name: {} for name in ("bicubic+none", "mean-map+none", "ridge+none")}
-    return simple | {"glm+none": {"members": 20}}
-
-
-def _emulators() -> Options:
-    """For a scenario, whose coarse runs are others than those of the truth: nothing is to be conserved."""
-    small: Mapping[str, Any] = {"settings": {"steps": 300}, "backbone": {"width": 16}}
-    scaled: dict[str, Mapping[str, Any]] = {"pattern-scaling+none": {"driver": "emissions"}}
-    networks = dict.fromkeys(("resnet+none", "resnet-on-ridge+none"), small)
-    return {name: {} for name in ("bicubic+none", "mean-map+none", "ridge+none")} | scaled | networks
-
-
 _SYNTHETIC, _SCENARIO = "synthetic", "scenario"
 
 
@@ -95,7 +74,7 @@ class Task:
     window: tuple[int, int] | None = None
     split: Mapping[str, float | str | int] = field(default_factory=lambda: dict(_LAST_FIFTH))
     folds: int | None = None
-    methods: Options = field(default_factory=_methods)
+    methods: Options = field(default_factory=usual)
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -129,7 +108,8 @@ class Task:
     def _low(self, fine: xr.Dataset) -> xr.Dataset:
         if self.records:
             wanted = tuple(dict.fromkeys((*self.variables, *self.companions, *self.predictors)))
-            return _joined([samples.open(name) for name in self.records], wanted)
+            records = [samples.open(name) for name in self.records]
+            return joined([each[[name for name in wanted if name in each]] for each in records]).load()
         low = coarsen(fine, self.factor)
         low.encoding["source"] = f"{self.sample}, coarsened {self.factor} times"
         return low
@@ -153,21 +133,6 @@ def _synthetic() -> xr.Dataset:
 def _scenario() -> scenarios.Ensemble:
     # Rain that does not follow the warming in a straight line: pattern scaling would otherwise be the truth itself.
     return scenarios.generate(scenarios.Scenario().curved(pr=0.01), members=50, seed=1)
-
-
-def _joined(records: Sequence[xr.Dataset], wanted: Sequence[str]) -> xr.Dataset:
-    """Variables of several records on the cells of the first; those of others are interpolated to them."""
-    first, *others = ((each, [name for name in wanted if name in each]) for each in records)
-    own = first[0][first[1]].load()
-    if not others:
-        return own
-    standard = harmonise(own)[0]
-    for fields, names in others:
-        given = harmonise(fields[names].load())[0]
-        placed = Operator.bilinear(Grid.of(given), Grid.of(standard))(given)
-        standard = standard.assign({name: placed[name].reindex(time=standard.time) for name in names})
-    standard.encoding["source"] = " and ".join(str(each.encoding.get("source", "the input")) for each in records)
-    return standard
 
 
 def _static(name: str, every: xr.Dataset) -> xr.Dataset:
@@ -197,7 +162,8 @@ _RACMO = Task(
     static="elevation-europe",
     companions=("pr",),
     window=(28, 28),
-    methods=_methods({"resnet-on-mean-map": {**_COMMITTEE, "networks": 5, "predictors": ("pr",)}}),
+    methods=downscaled((*DISAGGREGATION, *STATISTICAL), predictors=("pr",))
+    | usual({"resnet-on-mean-map": {**_COMMITTEE, "networks": 5, "predictors": ("pr",)}}),
 )
 _VALUE = Task(
     name="value-iberia-tas",
@@ -205,9 +171,9 @@ _VALUE = Task(
     sample="eobs-iberia",
     coarse=("ncep-gauss-iberia", "ncep-iberia"),
     variables=("tas",),
-    predictors=("psl", "ta850", "hus850"),
+    predictors=("pr", "psl", "ta850", "hus850"),
     folds=5,
-    methods=_value(),
+    methods=observed(),
 )
 
 TASKS: dict[str, Task] = {
@@ -221,9 +187,7 @@ TASKS: dict[str, Task] = {
             static="elevation-global",
             crop=Crop(y=(-80.0, 77.5)),
             split={"train": "1982/1988", "validate": "1989", "test": "1990/1992", "gap": 0},
-            methods=_methods(
-                {"resnet-on-ridge": {"settings": {"batch": 8, "steps": 600}, "backbone": {"dropout": 0.1}}}
-            ),
+            methods=usual({"resnet-on-ridge": {"settings": {"batch": 8, "steps": 600}, "backbone": {"dropout": 0.1}}}),
         ),
         _ERA5,
         replace(_ERA5, name="era5-uk-t2m-x8", title=_ERA5.title.replace("1 degree", "2 degrees"), factor=8),
@@ -234,7 +198,8 @@ TASKS: dict[str, Task] = {
             title="precipitation of winter days (RACMO22E), Iberia, 1.76 to 0.44 degrees",
             variables=("pr",),
             companions=("tas",),
-            methods=_methods({"resnet+softmax": {**_COMMITTEE, "predictors": ("tas",), "settings": {"steps": 1500}}}),
+            methods=downscaled((*DISAGGREGATION, "climatology-ratio", *STATISTICAL), predictors=("tas",))
+            | usual({"resnet+softmax": {**_COMMITTEE, "predictors": ("tas",), "settings": {"steps": 1500}}}),
         ),
         Task(
             name="eobs-tas-x4",
@@ -250,7 +215,7 @@ TASKS: dict[str, Task] = {
             sample="eobs-iberia",
             coarse="ncep-gauss-iberia",
             variables=("tas",),
-            methods=_two_runs(),
+            methods=two_runs(),
         ),
         _VALUE,
         replace(
@@ -258,7 +223,7 @@ TASKS: dict[str, Task] = {
             name="value-iberia-pr",
             title=_VALUE.title.replace("temperature", "precipitation"),
             variables=("pr",),
-            predictors=("tas", *_VALUE.predictors),
+            predictors=("tas", "psl", "ta850", "hus850"),
         ),
         Task(
             name="inca-t2m-x4",
@@ -273,7 +238,7 @@ TASKS: dict[str, Task] = {
             sample=_SCENARIO,
             coarse=_SCENARIO,
             variables=("tas", "pr"),
-            methods=_emulators(),
+            methods=emulators(),
         ),
         Task(
             name="synthetic-x4",

@@ -11,6 +11,7 @@ import typer
 from finegrid import __version__
 from finegrid.cli.codes import STOPPED
 from finegrid.cli.inspecting import Period, check, regrid
+from finegrid.cli.judging import Budget, Out, benchmark, evaluate
 
 app = typer.Typer(
     help="Coarse climate and weather fields in, fine fields out, which conserve and come with an honest report.",
@@ -20,9 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")]
-Budget = Annotated[str | None, typer.Option("--budget", help="Time to train each network: 90s, 5min, 2h.")]
 
 
 def _say(words: str) -> None:
@@ -37,12 +35,20 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _all(
+    context: typer.Context,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Processors that work at once; by default all.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Options of every command."""
+    if jobs is not None:
+        from finegrid.downscalers.processors import processors
+
+        context.with_resource(processors(jobs))
 
 
 @app.command()
@@ -142,97 +148,12 @@ def downscale(
     finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 10 --time 2019-03
     finegrid downscale model/ scenario.nc --reference historical.nc --out future.nc
     """
-    from finegrid.cli.showing import bar
+    from finegrid.data.progress import bar
     from finegrid.pipeline.downscale import downscale as do
 
     with bar("downscaling") as progress:
         done = do(model, coarse, out, members=members, time=time, seed=seed, reference=reference, progress=progress)
     _say(f"{done.path}: {done.times} times; {done.words} (largest relative departure {done.violation:.1e})")
-
-
-@app.command()
-def evaluate(
-    prediction: Annotated[str, typer.Argument(help="Fine file that was predicted.")],
-    truth: Annotated[str, typer.Argument(help="Fine file that is right.")],
-    *,
-    out: Out,
-    coarse: Annotated[list[str] | None, typer.Option(help="What the prediction was made from.")] = None,
-    baseline: Annotated[
-        list[str] | None, typer.Option(help="name=file of another prediction; may be repeated.")
-    ] = None,
-    variables: Annotated[list[str] | None, typer.Option(help="Names in the truth; by default all.")] = None,
-    time: Period = None,
-    method: Annotated[str | None, typer.Option(help="Name of the prediction in tables.")] = None,
-) -> None:
-    r"""Score a prediction against the truth, and write scores.json and a report.
-
-    \b
-    finegrid evaluate fine.nc truth.nc --coarse coarse.nc --out report/
-    finegrid evaluate fine.nc truth.nc --baseline ridge=ridge.nc --time 2002 --out report/
-    """
-    from finegrid.cli import showing, words
-    from finegrid.pipeline.evaluate import evaluate_files
-
-    found = evaluate_files(
-        prediction,
-        truth,
-        out,
-        coarse=coarse or None,
-        baselines=words.mapped(baseline),
-        variables=words.listed(variables) or None,
-        time=time,
-        method=method,
-    )
-    showing.climate(found)
-    _say(f"{found.verdict}\nThe report is {out}/report.html")
-
-
-@app.command()
-def benchmark(
-    task: Annotated[str | None, typer.Argument(help="A task; --list shows them.")] = None,
-    *,
-    methods: Annotated[list[str] | None, typer.Option(help="Method names, parted by commas.")] = None,
-    budget: Budget = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every network.")] = 1,
-    folds: Annotated[
-        int | None,
-        typer.Option(min=0, help="Predict so many folds of whole seasons or years in turn; 0: the last block."),
-    ] = None,
-    list_tasks: Annotated[bool, typer.Option("--list", help="List the tasks and stop.")] = False,
-    out: Out = Path("bench"),
-) -> None:
-    r"""Run methods on a task with fixed data and splits, and rank them with intervals.
-
-    \b
-    finegrid benchmark --list
-    finegrid benchmark era5-uk-t2m-x4 --out bench/
-    finegrid benchmark racmo-pr-x4 --folds 5 --out bench/
-    finegrid benchmark racmo-pr-x4 --methods bicubic,ridge,resnet-on-ridge,resnet+softmax --budget 2min --seeds 3 --out
-    bench/
-    """
-    from finegrid.benchmark import find_task, run
-    from finegrid.cli import showing, words
-    from finegrid.training import Settings
-
-    if list_tasks or task is None:
-        showing.tasks()
-        return
-    limit = words.budget(budget)
-    chosen = Settings(budget=limit if limit or steps else 300.0, steps=steps)
-    found = run(
-        find_task(task),
-        words.listed(methods),
-        out=out,
-        seeds=seeds,
-        settings=chosen,
-        folds=folds,
-        say=_say,
-        progress=True,
-    )
-    showing.ranking(found)
-    showing.climate(found.evaluation)
-    _say(f"{found.evaluation.verdict}\nThe report is {out}/report.html")
 
 
 @app.command()
@@ -290,8 +211,8 @@ def recipe(
     showing.recipe(check if not example else None)
 
 
-app.command()(check)
-app.command()(regrid)
+for _verb in (evaluate, benchmark, check, regrid):
+    app.command()(_verb)
 
 for _command in app.registered_commands:
     # In the source the mark that keeps lines apart is written out, as docstrings have no escapes.

@@ -58,7 +58,7 @@ def regrid(
     finegrid regrid 'ocean/*.nc' --like era.nc --method bilinear --variables tos --out tos.zarr
     """
     from finegrid.cli import words
-    from finegrid.cli.showing import bar
+    from finegrid.data.progress import bar
     from finegrid.pipeline.regrid import regrid as do
 
     with bar("building weights") as progress:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +21,6 @@ if TYPE_CHECKING:
 
 # Units stand beside the name; the share of significant cells is left to the report.
 _COLUMNS = ("times", "bias", "95 % interval", "spread", "variability", "correlation")
-
-
-@contextmanager
-def bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr; call what it gives with what is done and what is to do."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        job = progress.add_task(words, total=None)
-        yield lambda done, total: progress.update(job, completed=done, total=total)
 
 
 def tasks() -> None:
@@ -79,18 +66,16 @@ def ranking(result: Result) -> None:
 
 
 def climate(found: Evaluation) -> None:
-    """Indices of the climate, a row for each; differences or ratios, and the truth."""
-    from finegrid.evaluation.value_table import heading, true_value
+    """Indices of the climate, a row for each method: differences or ratios, and the truth last."""
+    from finegrid.evaluation.value_table import true_value
     from finegrid.evaluation.wording import number
 
     table = found.value_table
     for variable in table.variables:
         columns = {index: table.of(variable, index) for index in table.indices(variable)}
-        rows = [
-            (heading(column), *(number(column[method].value) for method in table.methods), true_value(column))
-            for column in columns.values()
-        ]
-        _table((f"climate of {variable}", *table.methods, "truth"), rows)
+        rows = [(method, *(number(each[method].value) for each in columns.values())) for method in table.methods]
+        truth = ("truth", *(true_value(each) for each in columns.values()))
+        _table((f"climate of {variable}", *columns), [*rows, truth])
 
 
 def model(folder: Path, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ needs no schema. What only the program can know, such as the number of channels,
 is not the user's to set.
 """
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -52,6 +53,7 @@ def completed(table: str | Table, components: Components[Any], kind: str, /, *gi
     name, arguments = _checked(table, components, kind, given)
     options = _options(components[name], given)
     defaults = {key: option.default for key, option in options.items() if option.default is not option.empty}
+    defaults |= {key: make() for key, make in _factories(components[name]).items() if key in defaults}
     return {"name": name, **defaults, **arguments}
 
 
@@ -78,6 +80,12 @@ def _checked(
             hint = nearest(key, options)
             raise InputError(f"The {kind} '{name}' has no argument '{key}'. Its arguments are: {valid}.{hint}")
     return name, arguments
+
+
+def _factories(component: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """What makes the defaults of a dataclass that are made anew each time; its signature does not show them."""
+    every = dataclasses.fields(component) if dataclasses.is_dataclass(component) else ()
+    return {each.name: each.default_factory for each in every if each.default_factory is not dataclasses.MISSING}
 
 
 def _options(component: Callable[..., Any], given: Collection[str]) -> dict[str, inspect.Parameter]:

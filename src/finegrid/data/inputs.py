@@ -134,7 +134,7 @@ def on_own_cells(fields: xr.Dataset, own: Grid, source: str) -> xr.Dataset:
     window = same_window(own, given)
     if window is not None:
         return fields.isel(y=window[0], x=window[1])
-    check_covers(given, own, source)
+    check_covers(given, own, source, what="the coarse cells of the training file")
     around = own_window(own, given)
     part = fields.isel(y=around[0], x=around[1])
     return Operator.conservative(Grid.of(part), own)(part)

@@ -1,5 +1,6 @@
-"""Predictors on several grids as one Dataset: reanalyses keep rain and temperature on one grid and pressure on another.
+"""Several Datasets as one: fields one after the other in time, and predictors on several grids.
 
+Reanalyses keep rain and temperature on one grid and pressure on another.
 The first grid is that of the result. Fields on other grids are interpolated linearly to its cells, lazily; what is to
 be conserved should be on the first. Times are those that all have.
 """
@@ -7,6 +8,7 @@ be conserved should be on the first. Times are those that all have.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -26,6 +28,8 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     Raises:
         InputError: when a variable is in two of them, a grid does not reach over the first one, or no time is common.
     """
+    if len(parts) == 1:
+        return parts[0]
     source = provenance(parts[0], otherwise="the first file")
     first, names = harmonise(parts[0], source=source)
     grid = Grid.of(first)
@@ -48,6 +52,15 @@ def joined(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     result = restore(first, names)
     result.encoding["source"] = source
     return result
+
+
+def along_time(parts: Sequence[xr.Dataset], dim: str) -> xr.Dataset:
+    """Consecutive fields of one grid as one record; `dim` is the name of their time."""
+    if len(parts) == 1:
+        return parts[0]
+    same: dict[str, Any] = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "override"}
+    record: xr.Dataset = xr.concat(list(parts), dim=dim, combine_attrs="override", **same)
+    return record
 
 
 def same_grids(parts: Sequence[xr.Dataset]) -> list[list[int]]:

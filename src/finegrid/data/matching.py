@@ -147,7 +147,7 @@ def turned(fields: xr.Dataset, grid: Grid) -> xr.Dataset:
     return result.isel(x=np.argsort(own.x + turns))
 
 
-def check_covers(outer: Grid, inner: Grid, source: str) -> None:
+def check_covers(outer: Grid, inner: Grid, source: str, *, what: str = "the fine one") -> None:
     """The cells of `outer` cover those of `inner`; between reference systems half an inner cell is allowed.
 
     Raises:
@@ -156,8 +156,8 @@ def check_covers(outer: Grid, inner: Grid, source: str) -> None:
     if not _covers(outer, inner):
         here, there = extents(outer, inner)
         raise InputError(
-            f"the domain of {source} ({here}) does not cover the fine one ({there}); expected coarse cells over every "
-            "fine cell; give a larger coarse file, or crop the fine one with data.crop in the recipe or fine.sel(...)"
+            f"the domain of {source} ({here}) does not cover {what} ({there}); expected coarse cells over all of it; "
+            "give a larger coarse file, or crop the fine one with data.crop in the recipe or fine.sel(...)"
         )
 
 

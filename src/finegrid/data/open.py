@@ -178,10 +178,11 @@ def _blocks(fields: xr.Dataset) -> dict[str, int]:
 def _combined(parts: list[xr.Dataset], files: list[Path]) -> xr.Dataset:
     """Several files as one, along time or by variable; those on other grids than the first are interpolated to it."""
     groups = same_grids(parts) if all(_gridded(part) for part in parts) else []
-    if len(groups) > 1:
-        each = [[parts[index] for index in members] for members in groups]
-        return joined([part[0] if len(part) == 1 else _merged(part, files) for part in each])
-    return _merged(parts, files)
+    each = [[parts[index] for index in members] for members in groups]
+    names = [set().union(*(part.data_vars for part in group)) for group in each]
+    if len(groups) < 2 or len(set().union(*names)) < sum(map(len, names)):
+        return _merged(parts, files)
+    return joined([group[0] if len(group) == 1 else _merged(group, files) for group in each])
 
 
 def _gridded(fields: xr.Dataset) -> bool:

@@ -92,6 +92,12 @@ def days_of_year(time: xr.DataArray) -> NDArray[np.float64]:
     return 366.0 * _phase(time, "day_of_year")
 
 
+def days_of_year_of_steps(steps: NDArray[np.int64], step_seconds: float, time: xr.DataArray) -> NDArray[np.float64]:
+    """The same of time steps by number, in the calendar of these times; leap years shift it by less than a day."""
+    phase = steps.astype(np.float64) * (step_seconds / _DAY / _days_in_year(time)) % 1.0
+    return np.asarray(366.0 * phase)
+
+
 def static_fields(static: xr.Dataset | Sequence[xr.Dataset], grid: Grid) -> xr.Dataset:
     """Fields without time on the fine grid, and the slope of elevation where there is one.
 
@@ -117,8 +123,11 @@ def _phase(time: xr.DataArray, kind: str) -> NDArray[np.float64]:
     hours = (dates.hour + dates.minute / 60).values
     if kind == "hour":
         return np.asarray(hours / 24)
-    length = {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0}.get(str(dates.calendar), 365.25)
-    return np.asarray((dates.dayofyear.values - 1 + hours / 24) / length)
+    return np.asarray((dates.dayofyear.values - 1 + hours / 24) / _days_in_year(time))
+
+
+def _days_in_year(time: xr.DataArray) -> float:
+    return {"360_day": 360.0, "noleap": 365.0, "365_day": 365.0}.get(str(time.dt.calendar), 365.25)
 
 
 def _remapped(fields: xr.Dataset, grid: Grid) -> xr.Dataset:

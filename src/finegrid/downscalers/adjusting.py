@@ -1,4 +1,4 @@
-"""The bias adjustment that a downscaler carries: in its model folder, and in words."""
+"""The bias adjustment that a downscaler carries: in its model folder."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from finegrid.data.adjustments import Adjustment, adjustment
-from finegrid.data.inputs import CoarseInputs
 
 _PREFIX = "adjust/"
 
@@ -29,10 +27,3 @@ def remembered(
     known = {name.removeprefix(_PREFIX): each.numpy() for name, each in tensors.items() if name.startswith(_PREFIX)}
     bare = adjustment(table)
     return None if bare is None else bare.remember(known, plain.get("adjustment", {}))
-
-
-def notes_of(fitted: Adjustment | None, inputs: CoarseInputs, coarse: xr.Dataset | None) -> list[str]:
-    """What could not be learnt; of a coarse file, how many values lie beyond those of training."""
-    if fitted is None:
-        return []
-    return fitted.notes() if coarse is None else fitted.notes_on(inputs.read(coarse))

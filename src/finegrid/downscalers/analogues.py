@@ -3,7 +3,7 @@
 The situation z is a few principal components of the coarse fields in and around the domain. The k training days with
 the nearest situations (Euclidean distance, weighted by the variance that each component explains) give today's field:
 
-    analogues                 the fine field of the nearest day, or of one of the k nearest for each member
+    analogues                 the fine field of the nearest day; of one of the k nearest for each further member
     nearest-neighbours        the mean of the k nearest, weighted by the inverse of their distance
     constructed-analogues     the linear combination of the k nearest that is nearest to today's situation itself
 
@@ -34,7 +34,7 @@ from finegrid.data.predictors import steps_since_epoch
 from finegrid.data.splits import Indices
 from finegrid.downscalers.base import State
 from finegrid.downscalers.features import Features
-from finegrid.downscalers.fitting import Fitting
+from finegrid.downscalers.fitting import Fitting, not_fitted
 from finegrid.downscalers.regression import Regression, Table
 
 # Times at once in the table of distances.
@@ -62,7 +62,7 @@ class Analogues(Regression):
     _archive: Tensor | None = field(default=None, init=False, repr=False)
 
     def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
-        everything = matched.at(fit_block)
+        everything = _with_truth(matched.at(fit_block))
         if self._features is None or not self._chosen_neighbours:
             self._features, self._start, self._chosen_neighbours = self._chosen(everything)
         self._situations = self._situation(self._features, everything.coarse)
@@ -151,7 +151,7 @@ class Analogues(Regression):
     @property
     def _archived(self) -> tuple[Tensor, Tensor]:
         if self._situations is None or self._archive is None:
-            raise InputError(f"this {type(self).__name__} has not learnt anything; call fit(coarse, fine) first")
+            raise not_fitted(self)
         return self._situations, self._archive
 
     def _members(self, coarse: xr.Dataset, members: int, seed: int) -> Tensor:
@@ -161,8 +161,8 @@ class Analogues(Regression):
         today, given = self._situation(self._known_features(), coarse), self.conservation.given(coarse)
         index, _ = self._nearest(today, situations, self._chosen_neighbours)
         steps = steps_since_epoch(coarse.time, self.domain.step_seconds) % 2**32
-        drawn = []
-        for member in range(members):
+        drawn = [super()._members(coarse, 1, seed)[0]]
+        for member in range(1, members):
             draws = [np.random.default_rng([seed, member, int(s)]).integers(index.shape[1]) for s in steps]
             chosen = index.gather(1, torch.as_tensor(draws)[:, None])[:, 0]
             drawn.append(self.conservation.project(self._field(archive[chosen], coarse), given))
@@ -209,6 +209,10 @@ class ConstructedAnalogues(Analogues):
     neighbours: int | Sequence[int] = (30, 90)
     ridge: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.ridge <= 0:
+            raise InputError(f"got ridge={self.ridge:g}; expected more than 0; set downscaler.ridge, usually to 0.1")
+
     def _weights(self, distance: Tensor, today: Tensor, archive: Tensor, index: Tensor) -> Tensor:
         parts = []
         for start in range(0, len(today), _AT_ONCE):
@@ -221,6 +225,13 @@ class ConstructedAnalogues(Analogues):
             solved = torch.linalg.solve(product, one)[:, :, 0]
             parts.append(solved / solved.sum(1, keepdim=True))
         return torch.cat(parts)
+
+
+def _with_truth(matched: Pair) -> Pair:
+    """The times whose fine fields are known in most of the cells that ever are: the others are nobody's analogue."""
+    shares = np.stack([np.isfinite(field.values).mean((1, 2)) for field in matched.fine.data_vars.values()])
+    kept = (shares >= 0.5 * shares.max(1, keepdims=True)).all(0)
+    return matched if kept.all() else matched.at(np.flatnonzero(kept))
 
 
 def _combined(archive: Tensor, index: Tensor, weights: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ Files open lazily, so `predict_blocks` keeps memory bounded however long the rec
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -27,12 +26,13 @@ from finegrid.conventions import InputError, check_values, restore
 from finegrid.conventions.errors import provenance
 from finegrid.data.adjustments import Adjustment, adjustment
 from finegrid.data.climatology import Climatology
+from finegrid.data.joining import along_time
 from finegrid.data.pairs import Pair, pair
 from finegrid.data.splits import Indices, check_training_times, folds
-from finegrid.downscalers.adjusting import notes_of, remembered, state_of
+from finegrid.downscalers.adjusting import remembered, state_of
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
-from finegrid.downscalers.fitting import Fitting, teachable, time_blocks
+from finegrid.downscalers.fitting import Fitting, not_fitted, out_of_fold, teachable, time_blocks
 from finegrid.downscalers.sources import adopted, remembered_climatology, state_of_climatology
 from finegrid.downscalers.store import digest, save
 from finegrid.downscalers.strength import FOLDS, judging_times, learn_strength
@@ -108,9 +108,8 @@ class Downscaler(ABC):
         self._learn(matched, fit_block, validate_block, how)
         if self.conservation.learns:
             judged = matched.at(judging_times(fit_block, validate_block, validates=self.validates))
-            left_out = self.learns and not self.validates
-            blocks = folds(len(judged.coarse.time), FOLDS)
-            raw = self.out_of_fold(judged, blocks) if left_out else self.fields(judged.coarse)
+            blocks = [] if self.validates or not self.learns else folds(len(judged.coarse.time), FOLDS)
+            raw = out_of_fold(self, judged, blocks) if blocks else self.fields(judged.coarse)
             learn_strength(self.conservation, self.domain, judged, raw)
         return self
 
@@ -126,16 +125,8 @@ class Downscaler(ABC):
             reference: where `coarse` is from another source than the training fields, that source in a period whose
                 climate should be that of training: its fields are standardised with their own climatology.
         """
-        blocks = list(self.predict_blocks(coarse, members=members, seed=seed, reference=reference))
-        return xr.concat(
-            blocks,
-            dim=self.domain.names.time,
-            data_vars="minimal",
-            coords="minimal",
-            join="override",
-            compat="override",
-            combine_attrs="override",
-        )
+        blocks = self.predict_blocks(coarse, members=members, seed=seed, reference=reference)
+        return along_time(list(blocks), self.domain.names.time)
 
     def predict_blocks(
         self, coarse: xr.Dataset, *, members: int = 1, seed: int = 0, reference: xr.Dataset | None = None
@@ -161,30 +152,24 @@ class Downscaler(ABC):
 
     def read(self, coarse: xr.Dataset, *, source: str = "input", reference: xr.Dataset | None = None) -> xr.Dataset:
         """Coarse fields as the downscaler works with them: on its cells, in its units, adjusted; lazily."""
-        inputs, adjusts = self.domain.inputs, self._adjustment is not None
-        fields = inputs.read(coarse, source=source)
+        fields = self.domain.inputs.read(coarse, source=source)
         if reference is not None:
-            return adopted(fields, reference, inputs, self._climatology, adjusts=adjusts)
+            own = self.domain.inputs, self._climatology
+            return adopted(fields, reference, *own, adjusts=self._adjustment is not None)
         return fields if self._adjustment is None else self._adjustment(fields)
 
-    def adjustment_notes(self, coarse: xr.Dataset | None = None) -> list[str]:
-        """What its bias adjustment could not learn; of coarse fields, how many values lie beyond those of training."""
-        return notes_of(self._adjustment, self.domain.inputs, coarse)
+    def notes(self) -> list[str]:
+        """What a person should know of the fit, in sentences: what was too little, or was left alone."""
+        return [*([] if self._adjustment is None else self._adjustment.notes()), *self._notes()]
+
+    def notes_on(self, coarse: xr.Dataset) -> list[str]:
+        """The same of a prediction from these coarse fields, such as values beyond those of training; reads them."""
+        adjust, inputs = self._adjustment, self.domain.inputs
+        return [*([] if adjust is None else adjust.notes_on(inputs.read(coarse))), *self._notes_on(coarse)]
 
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
         return self.conservation.project(self._fields(coarse), self.conservation.given(coarse))
-
-    def out_of_fold(self, matched: Pair, blocks: Sequence[Indices]) -> Tensor:
-        """Fine fields of every block by a copy that learnt from the other blocks: honest on the training times."""
-        count = len(matched.coarse.time)
-        result = torch.empty(count, len(matched.variables), *matched.grid.shape)
-        for block in blocks:
-            others = np.setdiff1d(np.arange(count), block)
-            apprentice = copy.copy(self)
-            apprentice._learn(matched.at(others), np.arange(len(others)), np.arange(0), Fitting())
-            result[torch.as_tensor(block)] = apprentice.fields(matched.coarse.isel(time=block))
-        return result
 
     @property
     def domain(self) -> Domain:
@@ -194,14 +179,14 @@ class Downscaler(ABC):
             InputError: before `fit`.
         """
         if self._domain is None:
-            raise InputError(f"this {type(self).__name__} has not learnt anything; call fit(coarse, fine) first")
+            raise not_fitted(self)
         return self._domain
 
     @property
     def conservation(self) -> Conservation:
         """The constraint with the grids and numbers that it needs."""
         if self._conservation is None:
-            raise InputError(f"this {type(self).__name__} has not learnt anything; call fit(coarse, fine) first")
+            raise not_fitted(self)
         return self._conservation
 
     @property
@@ -220,8 +205,8 @@ class Downscaler(ABC):
 
     def info(self) -> dict[str, Any]:
         """What a person wants to know about the model, as plain values."""
-        notes = {"bias adjustment": self.adjustment_notes()} if self.adjustment_notes() else {}
-        return {"downscaler": self.name, "options": self.options, **self.domain.summary(), **notes, **self._summary()}
+        told = {**self._summary(), **({"notes": notes} if (notes := self.notes()) else {})}
+        return {"downscaler": self.name, "options": self.options, **self.domain.summary(), **told}
 
     def remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Become the downscaler of which these are the `state` in its model file and its tensors."""
@@ -256,6 +241,12 @@ class Downscaler(ABC):
 
     def _summary(self) -> dict[str, Any]:
         return {}
+
+    def _notes(self) -> list[str]:
+        return []
+
+    def _notes_on(self, coarse: xr.Dataset) -> list[str]:
+        return []
 
     def _members(self, coarse: xr.Dataset, members: int, seed: int) -> Tensor:
         """Constrained fine fields (member, time, output, H, W)."""

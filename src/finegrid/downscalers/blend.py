@@ -35,7 +35,7 @@ from finegrid.downscalers.nested import Table, first_guesses, nested, unfitted, 
 from finegrid.downscalers.plan import part
 
 _JUDGED_PART = 0.2
-_STEPS, _BATCH_CELLS, _EVERY = 400, 4096, 20
+_BATCH_CELLS, _EVERY = 4096, 20
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,15 @@ class Blend(Downscaler):
         members: the downscalers, by name or table; at least two.
         width: hidden units of the gate; 0 for fixed weights.
         rate: learning rate of the gate.
+        steps: most steps in which it learns.
         seed: of the gate.
     """
 
     name: ClassVar[str] = "blend"
-    members: Sequence[Table] = ("ridge-around", "ridge", "nearest-neighbours")
+    members: Sequence[Table] = ("ridge-around", "random-features", "nearest-neighbours")
     width: int = 16
     rate: float = 0.01
+    steps: int = 400
     seed: int = 0
     _inner: tuple[Downscaler, ...] = field(default=(), init=False, repr=False)
     _gates: tuple[Gate, ...] = field(default=(), init=False, repr=False)
@@ -142,8 +144,9 @@ class Blend(Downscaler):
 
     def _trained(self, evidence: Evidence) -> Gate:
         """The gate that is best on the last part of the times; at worst that of the best fixed weights."""
-        torch.manual_seed(self.seed)
-        gate = Gate(evidence.statistics.shape[1], len(self.members), max(1, self.width))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            gate = Gate(evidence.statistics.shape[1], len(self.members), max(1, self.width))
         _fix(gate, evidence)
         fitting, judging = holdout(evidence.statistics.shape[0], _JUDGED_PART)
         if not self.width or not len(judging):
@@ -152,7 +155,7 @@ class Blend(Downscaler):
         optimiser = torch.optim.AdamW(gate.inner.parameters(), lr=self.rate, weight_decay=1e-2)
         generator = torch.Generator().manual_seed(self.seed)
         size = max(1, _BATCH_CELLS // evidence.statistics[0, 0].numel())
-        for step in range(_STEPS):
+        for step in range(self.steps):
             chosen = np.asarray(torch.randint(len(fitting), (size,), generator=generator))
             optimiser.zero_grad()
             _loss(gate, evidence, fitting[chosen], self.domain.factor).backward()  # type: ignore[no-untyped-call]

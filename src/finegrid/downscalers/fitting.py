@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
+from torch import Tensor
 
 from finegrid.conventions import InputError
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import seconds_since_start
+from finegrid.data.progress import Step
 from finegrid.data.splits import Indices, check_training_times, holdout
 
 
@@ -23,6 +28,11 @@ class Fitting:
     folder: Path | None = None
     resume: bool = False
     progress: bool = False
+
+
+def not_fitted(downscaler: object) -> InputError:
+    """What to raise where something is asked of a downscaler before `fit`."""
+    return InputError(f"this {type(downscaler).__name__} has not learnt anything; call fit(coarse, fine) first")
 
 
 def teachable(matched: Pair) -> Pair:
@@ -61,3 +71,24 @@ def _gap(time: xr.DataArray) -> int:
     seconds = seconds_since_start(time)
     step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
     return 1 if step <= 0 else int(np.clip(np.ceil(3 * 86400 / step), 1, max(1, len(seconds) // 20)))
+
+
+def out_of_fold(downscaler: Any, matched: Pair, blocks: Sequence[Indices], step: Step | None = None) -> Tensor:
+    """Fine fields of every block by a copy that learnt from the other blocks: honest on the training times.
+
+    Args:
+        downscaler: a Downscaler that knows its domain.
+        matched: the training pair.
+        blocks: of its times.
+        step: called after every block.
+    """
+    count = len(matched.coarse.time)
+    result = torch.empty(count, len(matched.variables), *matched.grid.shape)
+    for block in blocks:
+        others = np.setdiff1d(np.arange(count), block)
+        apprentice = copy.copy(downscaler)
+        apprentice._learn(matched.at(others), np.arange(len(others)), np.arange(0), Fitting())
+        result[torch.as_tensor(block)] = apprentice.fields(matched.coarse.isel(time=block))
+        if step is not None:
+            step()
+    return result

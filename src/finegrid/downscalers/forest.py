@@ -68,7 +68,7 @@ class Forest:
         for index, nodes in enumerate(trees):
             inner = np.flatnonzero(nodes["is_leaf"] == 0)
             predictor[index, inner] = nodes["feature_idx"][inner]
-            threshold[index, inner] = nodes["num_threshold"][inner]
+            threshold[index, inner] = _floor(nodes["num_threshold"][inner])
             left[index, inner], right[index, inner] = nodes["left"][inner], nodes["right"][inner]
             value[index, : len(nodes)] = np.where(nodes["is_leaf"], nodes["value"], 0.0)
         depth = max(int(nodes["depth"].max()) for nodes in trees)
@@ -113,3 +113,9 @@ class Forest:
         start, depth = float(tensors["start"]), int(tensors["depth"])
         nodes = {name: tensors[name] for name in ("predictor", "threshold", "left", "right", "value")}
         return cls(start=start, depth=depth, **nodes)
+
+
+def _floor(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The largest float32 that is not larger: the same float32 are at most as large as this."""
+    single = values.astype(np.float32)
+    return np.where(single > values, np.nextafter(single, np.float32(-np.inf)), single)

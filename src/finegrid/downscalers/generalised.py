@@ -26,9 +26,20 @@ from torch import Tensor
 from finegrid.conventions import InputError
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import steps_since_epoch
+from finegrid.data.progress import bar
 from finegrid.data.splits import Indices, folds
 from finegrid.downscalers.base import State
-from finegrid.downscalers.families import FAMILIES, Family, Numbers, fitted, named, penalties_for, pieces, suiting
+from finegrid.downscalers.families import (
+    FAMILIES,
+    LEAST,
+    Family,
+    Numbers,
+    fitted,
+    named,
+    penalties_for,
+    pieces,
+    suiting,
+)
 from finegrid.downscalers.features import Features, Prepared
 from finegrid.downscalers.fitting import Fitting
 from finegrid.downscalers.plan import part
@@ -65,6 +76,7 @@ class GeneralisedLinear(Regression):
     _penalties: tuple[tuple[float, ...], ...] | None = field(default=None, init=False, repr=False)
     _families: tuple[Family, ...] = field(default=(), init=False, repr=False)
     _numbers: tuple[Numbers, ...] = field(default=(), init=False, repr=False)
+    _few: tuple[int, ...] = field(default=(), init=False, repr=False)
     _ranks: Ranks | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,11 +89,14 @@ class GeneralisedLinear(Regression):
         if not self._families:
             self._families = tuple(self._family(everything, index) for index in range(len(self.domain.outputs)))
         if self._features is None or self._penalties is None:
-            self._features, self._penalties = self._chosen(everything)
+            self._features, self._penalties = self._chosen(everything, how)
         seen = self._features(everything.coarse)
         targets = self._separate(self._targets(everything, "mean", shared=seen.local is None))
         plan = zip(self._families, targets, self._penalties, strict=True)
-        self._numbers = tuple(fitted(family, seen, each, penalties) for family, each, penalties in plan)
+        found = (fitted(family, seen, each, penalties) for family, each, penalties in plan)
+        self._numbers = tuple(_as_saved(numbers) for numbers in found)
+        seldom = [(numbers.get("few", torch.zeros(())) > 0) for numbers in self._numbers]
+        self._few = tuple(int((a & torch.isfinite(b).any(1)).sum()) for a, b in zip(seldom, targets, strict=True))
         if self.noise == "training":
             self._ranks = self._ranked(seen, targets, everything.coarse.time)
 
@@ -129,18 +144,20 @@ class GeneralisedLinear(Regression):
         values = torch.from_numpy(np.asarray(matched.fine[name].values))
         return suiting(values, self.limits[index], units, step, self.wet)
 
-    def _chosen(self, matched: Pair) -> tuple[Features, tuple[tuple[float, ...], ...]]:
+    def _chosen(self, matched: Pair, how: Fitting) -> tuple[Features, tuple[tuple[float, ...], ...]]:
         """Features, and penalties of each variable, with the least score on blocks of time that were left out."""
         variants = [each.fit(matched.coarse, self.domain) for each in self._planned().variants()]
         blocks, candidates = [torch.as_tensor(each) for each in folds(len(matched.coarse.time), _FOLDS)], self.penalties
         if len(variants) * len(candidates) == 1 or len(blocks) < 2:
             return variants[0], tuple(tuple(candidates[:1]) * len(family.parts) for family in self._families)
         found = []
-        for features in variants:
-            seen = features(matched.coarse)
-            targets = self._separate(self._targets(matched, "mean", shared=seen.local is None))
-            pairs = zip(self._families, targets, strict=True)
-            found.append([penalties_for(family, seen, each, tuple(candidates), blocks) for family, each in pairs])
+        with bar(f"choosing for {self.name}", len(variants), show=how.progress) as step:
+            for features in variants:
+                seen = features(matched.coarse)
+                targets = self._separate(self._targets(matched, "mean", shared=seen.local is None))
+                pairs = zip(self._families, targets, strict=True)
+                found.append([penalties_for(family, seen, each, tuple(candidates), blocks) for family, each in pairs])
+                step()
         scores = np.array([[sum(losses) for _, losses in each] for each in found])
         best = int((scores / np.maximum(scores.min(axis=0), 1e-12)).sum(axis=1).argmin())
         return variants[best], tuple(penalties for penalties, _ in found[best])
@@ -149,7 +166,8 @@ class GeneralisedLinear(Regression):
         """Ranks (time, output, cell, target) of the training truth in its own distributions."""
         generator, every = torch.Generator().manual_seed(0), []
         for family, numbers, each in zip(self._families, self._numbers, targets, strict=True):
-            uniform = torch.rand(each.shape, generator=generator, dtype=torch.float64)
+            # One number a day: a dry region is as dry everywhere, and does not become a speckle of showers.
+            uniform = torch.rand(1, each.shape[1], 1, generator=generator, dtype=torch.float64).expand(each.shape)
             start, parts = 0, []
             for z, own in pieces(seen, numbers):
                 rows = slice(start, start + len(z))
@@ -177,31 +195,44 @@ class GeneralisedLinear(Regression):
         if self._ranks is not None:
             tensors |= self._ranks.tensors()
         families = [{"name": each.name, "threshold": getattr(each, "threshold", None)} for each in self._families]
-        return {**plain, "families": families, "penalties": [list(each) for each in self._penalties or ()]}, tensors
+        return {
+            **plain,
+            "families": families,
+            "penalties": [list(each) for each in self._penalties or ()],
+            "few": list(self._few),
+        }, tensors
 
     def _remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super()._remember(plain, tensors)
-        self._penalties = tuple(tuple(each) for each in plain["penalties"])
+        self._penalties, self._few = tuple(tuple(each) for each in plain["penalties"]), tuple(plain["few"])
         self._families = tuple(
             FAMILIES[each["name"]](*(() if each["threshold"] is None else (each["threshold"],)))
             for each in plain["families"]
         )
-        self._numbers = tuple(
-            {key: each.double() for key, each in part(tensors, f"family/{index}/").items()}
-            for index in range(len(self._families))
-        )
+        self._numbers = tuple(_as_saved(part(tensors, f"family/{index}/")) for index in range(len(self._families)))
         length, step = self.persistence, self.domain.step_seconds
         self._ranks = Ranks.from_tensors(tensors, length=length, step_seconds=step) if "ranks" in tensors else None
+
+    def _notes(self) -> list[str]:
+        few = dict(zip(self.domain.outputs, self._few, strict=False))
+        return [
+            f"{count} cells have fewer than {LEAST} values of {name} to learn amounts from; there these do not "
+            "depend on the weather, and vary as in the other cells"
+            for name, count in few.items()
+            if count
+        ]
 
     def _summary(self) -> dict[str, Any]:
         if self._penalties is None:
             return {}
         named_families = dict(zip(self.domain.outputs, (each.name for each in self._families), strict=True))
-        few = [int(numbers["few"].sum()) for numbers in self._numbers if "few" in numbers]
-        counted = {"cells with too few wet days for weights of their own": sum(few)} if few else {}
         return {
             **super()._summary(),
             "distribution": named_families,
             "penalty": [list(each) for each in self._penalties],
-            **counted,
         }
+
+
+def _as_saved(numbers: Numbers) -> Numbers:
+    """Numbers with the precision of a model file, so that a saved model is the same model."""
+    return {key: each.float().double() for key, each in numbers.items()}

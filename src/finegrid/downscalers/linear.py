@@ -19,16 +19,19 @@ from torch import Tensor
 
 from finegrid.conventions.components import build
 from finegrid.data.pairs import Pair
+from finegrid.data.progress import bar
 from finegrid.data.splits import Indices, folds
 from finegrid.downscalers.base import State
 from finegrid.downscalers.features import Features, Prepared
 from finegrid.downscalers.fitting import Fitting
-from finegrid.downscalers.regression import Regression, Table, cell_chunks, judged_every
+from finegrid.downscalers.regression import Regression, Table, cell_chunks, completed, judged_every
 from finegrid.downscalers.solvers import SOLVERS, Solver
 
 _FOLDS = 6
 # Fine cells by which is chosen where all see the same predictors.
-_TARGETS_JUDGED = 200
+_TARGETS_JUDGED = 80
+# Part of the times that a target may lack beside others and still share their matrix.
+_RARE = 0.01
 
 
 @dataclass(kw_only=True)
@@ -50,11 +53,14 @@ class LinearMap(Regression):
     def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
         everything, solver = matched.at(fit_block), self._solver()
         if self._features is None or self._strength is None:
-            self._features, self._start, self._strength = self._chosen(everything, solver)
+            self._features, self._start, self._strength = self._chosen(everything, solver, how)
         seen = self._features(everything.coarse)
         targets = self._targets(everything, self._start, shared=seen.local is None)
-        chunks = self._chunks(seen, targets)
-        self._weights = torch.cat([solver.weights(z, y, self._strength) for z, y in chunks])
+        parts = []
+        for cells in cell_chunks(seen, targets.shape[1]):
+            wanted = targets[:, :, cells].permute(2, 0, 1).double()
+            parts.append(_solved(solver, seen.at(cells).matrix(), wanted, self._strength))
+        self._weights = torch.cat(parts)
 
     def _fields(self, coarse: xr.Dataset) -> Tensor:
         if self._weights is None:
@@ -65,30 +71,32 @@ class LinearMap(Regression):
             parts.append((seen.at(cells).matrix().float() @ weights[cells]).permute(1, 2, 0))
         return self._placed(torch.cat(parts, dim=-1), coarse, self._start, shared=seen.local is None)
 
-    def _chosen(self, matched: Pair, solver: Solver) -> tuple[Features, str, float]:
+    def _chosen(self, matched: Pair, solver: Solver, how: Fitting) -> tuple[Features, str, float]:
         """Features, start and strength with the least error on blocks of time that were left out."""
         variants = [each.fit(matched.coarse, self.domain) for each in self._planned().variants()]
-        starts, strengths = self._starts(), tuple(solver.strengths)
+        starts, strengths = self._starts(), tuple(map(float, solver.strengths))
         blocks = folds(len(matched.coarse.time), _FOLDS)
         if len(variants) * len(starts) * len(strengths) == 1 or len(blocks) < 2:
             return variants[0], starts[0], strengths[0]
-        best: tuple[float, Features, str, float] | None = None
-        for features in variants:
-            seen = features(matched.coarse)
-            for start in starts:
-                targets = self._targets(matched, start, shared=seen.local is None)
-                errors = self._errors(seen, targets, blocks, solver)
-                strength = min(errors, key=lambda each: errors[each])
-                if best is None or errors[strength] < best[0]:
-                    best = errors[strength], features, start, strength
-        if best is None:
-            raise RuntimeError("no candidate")
-        return best[1:]
+        found: list[tuple[float, Features, str, float]] = []
+        with bar(f"choosing for {self.name}", len(variants) * len(starts), show=how.progress) as step:
+            for features in variants:
+                seen = features(matched.coarse)
+                for start in starts:
+                    targets = self._targets(matched, start, shared=seen.local is None)
+                    errors = self._errors(seen, targets, self._error_scale(matched), blocks, solver)
+                    strength = min(errors, key=lambda each: errors[each])
+                    found.append((errors[strength], features, start, strength))
+                    step()
+        return min(found, key=lambda each: each[0])[1:]
 
-    def _errors(self, seen: Prepared, targets: Tensor, blocks: Sequence[Indices], solver: Solver) -> dict[float, float]:
+    def _errors(
+        self, seen: Prepared, targets: Tensor, scales: Tensor, blocks: Sequence[Indices], solver: Solver
+    ) -> dict[float, float]:
         """Squared errors on left-out blocks for each strength, summed over cells."""
-        strengths, scale = tuple(solver.strengths), self._error_scale(targets)
+        strengths = tuple(map(float, solver.strengths))
         errors = dict.fromkeys(strengths, 0.0)
+        scale = scales.repeat_interleave(targets.shape[1] // len(scales))
         if seen.local is None:
             step = math.ceil(targets.shape[1] / _TARGETS_JUDGED)
             targets, scale = targets[:, ::step], scale[::step]
@@ -98,12 +106,15 @@ class LinearMap(Regression):
                     errors[strength] += float(((y - z @ weights).square().sum((0, 1)) * scale).sum())
         return errors
 
-    def _error_scale(self, targets: Tensor) -> Tensor:
-        """Weight of each target in the pooled error: one over the variance of its variable in the fine field."""
-        outputs, times, cells = len(self.domain.outputs), targets.shape[0], targets.shape[2]
-        split = targets.double().nan_to_num(nan=0.0).reshape(times, outputs, -1, cells)
-        weights: Tensor = 1.0 / split.var((0, 2, 3)).clamp(min=1e-30)
-        return weights.repeat_interleave(split.shape[2])
+    def _error_scale(self, matched: Pair) -> Tensor:
+        """Weight of each variable in the pooled error: one over the variance of its departures from the coarse value.
+
+        Whatever the targets start from, so that errors of several starts can be compared.
+        """
+        departures = self._targets(matched, "coarse", shared=True).double().nan_to_num(nan=0.0)
+        split = departures.reshape(len(departures), len(self.domain.outputs), -1)
+        weights: Tensor = 1.0 / split.var((0, 2)).clamp(min=1e-30)
+        return weights
 
     def _learnt(self) -> State:
         if self._weights is None:
@@ -120,7 +131,25 @@ class LinearMap(Regression):
         if self._strength is None:
             return {}
         solver = self._solver()
-        return {**super()._summary(), **({solver.name: self._strength} if len(solver.strengths) > 1 else {})}
+        return {**super()._summary(), **({} if solver.strengths == (0.0,) else {solver.strength: self._strength})}
+
+
+def _solved(solver: Solver, predictors: Tensor, targets: Tensor, strength: float) -> Tensor:
+    """Weights; targets with more than a few gaps of their own are fitted to the times that they have.
+
+    The mean, which stands for a gap elsewhere, would make the weights smaller by the missing part.
+    """
+    weights = solver.weights(*completed(predictors, targets), strength)
+    known = torch.isfinite(targets)
+    gaps = (~known & known.any(2, keepdim=True)).double().mean(1)
+    some = torch.nonzero(((gaps > _RARE) & known.any(1)).any(0))[:, 0]
+    patterns, of_target = torch.unique(known[:, :, some].flatten(0, 1), dim=1, return_inverse=True)
+    for index, counts in enumerate(patterns.T):
+        alike = some[of_target == index]
+        mask = counts.reshape(len(targets), -1, 1)
+        own = targets[:, :, alike].nan_to_num(nan=0.0) * mask
+        weights[:, :, alike] = solver.weights(predictors * mask, own, strength)
+    return weights
 
 
 def _left_out(

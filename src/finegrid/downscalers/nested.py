@@ -10,11 +10,12 @@ from torch import Tensor
 
 from finegrid.conventions.components import build
 from finegrid.data.pairs import Pair
+from finegrid.data.progress import bar
 from finegrid.data.splits import folds
 from finegrid.downscalers.base import Downscaler
 from finegrid.downscalers.baselines import BASELINES
 from finegrid.downscalers.conservation import Conservation
-from finegrid.downscalers.fitting import Fitting
+from finegrid.downscalers.fitting import Fitting, out_of_fold
 
 Table = str | Mapping[str, Any]
 _FOLDS = 6
@@ -44,4 +45,8 @@ def first_guesses(inner: Downscaler, training: Pair, how: Fitting) -> Tensor:
     """What it says of training times by copies that did not learn from them; in the end it has learnt from all."""
     count = len(training.coarse.time)
     inner._learn(training, np.arange(count), np.arange(0), how)
-    return inner.out_of_fold(training, folds(count, _FOLDS)) if inner.learns else inner.fields(training.coarse)
+    if not inner.learns:
+        return inner.fields(training.coarse)
+    blocks = folds(count, _FOLDS)
+    with bar(f"cross-fitting {inner.name}", len(blocks), show=how.progress) as step:
+        return out_of_fold(inner, training, blocks, step)

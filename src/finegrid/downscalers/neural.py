@@ -22,14 +22,13 @@ from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_tensor
-from finegrid.conventions import InputError
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, useful_cycles
 from finegrid.data.splits import Indices
 from finegrid.data.transforms import fit_transform
 from finegrid.downscalers.base import Downscaler, State
 from finegrid.downscalers.conservation import Conservation
-from finegrid.downscalers.fitting import Fitting
+from finegrid.downscalers.fitting import Fitting, not_fitted
 from finegrid.downscalers.nested import first_guesses, nested, unfitted
 from finegrid.downscalers.plan import Plan, Table, part
 from finegrid.heads import PointHead
@@ -121,7 +120,7 @@ class NeuralDownscaler(Downscaler):
     @property
     def _trained(self) -> tuple[Plan, PointHead]:
         if self._plan is None or self._head is None:
-            raise InputError("this NeuralDownscaler has not learnt anything; call fit(coarse, fine) first")
+            raise not_fitted(self)
         return self._plan, self._head
 
     @property

@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finegrid.data.predictors import days_of_year, steps_since_epoch
+from finegrid.data.predictors import days_of_year, days_of_year_of_steps, steps_since_epoch
 
 _LEVELS = 65536
 # Days of the year around a day whose patterns may stand for it.
@@ -77,10 +77,12 @@ class Ranks:
 
     def days(self, time: xr.DataArray, *, member: int, seed: int) -> NDArray[np.intp]:
         """Indices of the training times whose patterns these times take."""
-        steps, season = steps_since_epoch(time, self.step_seconds), days_of_year(time)
-        pieces, first = np.unique(steps // self.length, return_index=True)
-        starts = {int(p): self._start(int(p), season[i], member, seed) for p, i in zip(pieces, first, strict=True)}
-        begun = np.array([starts[int(piece)] for piece in steps // self.length], dtype=np.intp)
+        steps = steps_since_epoch(time, self.step_seconds)
+        pieces, of_time = np.unique(steps // self.length, return_inverse=True)
+        # The season of the piece and not of the first of these times in it, which depends on where a record is cut.
+        season = days_of_year_of_steps(pieces * self.length, self.step_seconds, time)
+        starts = [self._start(int(piece), day, member, seed) for piece, day in zip(pieces, season, strict=True)]
+        begun = np.array(starts, dtype=np.intp)[of_time]
         return begun + np.minimum(steps % self.length, self.follows[begun])
 
     def _start(self, piece: int, day: float, member: int, seed: int) -> int:

@@ -37,6 +37,7 @@ _SITUATION = 5
 _PATTERNS = 3.0
 # Fine cells by which the number of regimes is chosen and days are told apart.
 _TARGETS_JUDGED = 200
+_NUMBERS = ("shares", "centres", "variances", "weights")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ class RegimeMixture(Regression):
         z, y, x = self._seen(everything)
         if not self._count:
             self._penalty, self._count = self._chosen(z, y, x)
-        self._found = self._mixed(z, y, x, self._penalty, self._count)
+        found = self._mixed(z, y, x, self._penalty, self._count)
+        # With the precision of a model file, so that a saved model is the same model.
+        self._found = Regimes(*(getattr(found, name).float().double() for name in _NUMBERS))
 
     def _fields(self, coarse: xr.Dataset) -> Tensor:
         if self._found is None:
@@ -127,7 +130,7 @@ class RegimeMixture(Regression):
             raise InputError(f"got regimes: {self.regimes}; expected 1 or more; change downscaler.regimes")
         blocks = [torch.as_tensor(each) for each in folds(len(z), _FOLDS)]
         y = (y / y.std(0).clamp(min=1e-9))[:, :: max(1, y.shape[1] // _TARGETS_JUDGED)]
-        first = min(self.penalties, key=lambda each: self._error(z, y, x, each, counts[0], blocks))
+        first = min(map(float, self.penalties), key=lambda each: self._error(z, y, x, each, counts[0], blocks))
         return first, min(counts, key=lambda each: self._error(z, y, x, first, each, blocks))
 
     def _error(self, z: Tensor, y: Tensor, x: Tensor, penalty: float, count: int, blocks: Sequence[Tensor]) -> float:
@@ -162,15 +165,14 @@ class RegimeMixture(Regression):
         if self._found is None:
             return {}, {}
         plain, tensors = super()._learnt()
-        found = {name: getattr(self._found, name) for name in ("shares", "centres", "variances", "weights")}
+        found = {name: getattr(self._found, name) for name in _NUMBERS}
         more = {"penalty": self._penalty, "count": self._count}
         return {**plain, **more}, {**tensors, **{f"regimes/{name}": each.float() for name, each in found.items()}}
 
     def _remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super()._remember(plain, tensors)
         self._penalty, self._count = float(plain["penalty"]), int(plain["count"])
-        names = ("shares", "centres", "variances", "weights")
-        self._found = Regimes(*(tensors[f"regimes/{name}"].double() for name in names))
+        self._found = Regimes(*(tensors[f"regimes/{name}"].double() for name in _NUMBERS))
 
     def _summary(self) -> dict[str, Any]:
         return {**super()._summary(), "regimes": self._count, "ridge": self._penalty} if self._count else {}

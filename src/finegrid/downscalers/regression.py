@@ -29,6 +29,7 @@ from finegrid.conventions.components import build
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.base import Downscaler, State
 from finegrid.downscalers.features import FEATURES, Features, Prepared
+from finegrid.downscalers.fitting import not_fitted
 
 Table = str | Mapping[str, Any]
 STARTS = ("coarse", "mean")
@@ -83,7 +84,7 @@ class Regression(Downscaler):
 
     def _known_features(self) -> Features:
         if self._features is None:
-            raise InputError(f"this {type(self).__name__} has not learnt anything; call fit(coarse, fine) first")
+            raise not_fitted(self)
         return self._features
 
     def _targets(self, matched: Pair, start: str, *, shared: bool) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 # Of the penalty of the one: as good as none, and keeps the matrix regular where all predictors are constant.
 _FREE = 1e-9
-_STEPS = 200
+_STEPS = 120
 _TOLERANCE = 1e-4
 # Singular values below this part of the largest count as zero.
 _SMALLEST = 1e-6
@@ -36,6 +36,8 @@ class Solver(ABC):
     """Weights (cell, predictor, target) from predictors (cell, time, predictor) and targets (cell, time, target)."""
 
     name: ClassVar[str]
+    strength: ClassVar[str] = "penalty"
+    """What its strength is called."""
 
     @property
     @abstractmethod
@@ -132,7 +134,8 @@ class Sketch(Solver):
     """
 
     name: ClassVar[str] = "sketch"
-    sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+    strength: ClassVar[str] = "part of the times"
+    sizes: Sequence[float] = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     seed: int = 0
 
     @property

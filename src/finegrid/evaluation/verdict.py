@@ -34,10 +34,23 @@ def _clause(evaluation: Scores, variable: str) -> str:
         f" (95 % interval of the difference {range_of(worse.gap_low, worse.gap_high)} {pretty(own.units)}".rstrip()
         + ")"
     )
+    against += _as_ensemble(evaluation, variable)
     if own.best:
         share = number(100 * (1 - own.value / rival.value), digits=2)
         return f"{about}, {own.method} beats the strongest baseline, {rival.method}, by {share} %: {against}"
     return f"{about}, the simple baseline {rival.method} is better than {own.method}: {against}"
+
+
+def _as_ensemble(evaluation: Scores, variable: str) -> str:
+    """What the error of the mean does not say of an ensemble: its CRPS beside the best of the baselines."""
+    members = next((view.members for view in evaluation.views if view.variable == variable), 1)
+    scores = evaluation.of(variable, "crps")
+    rivals = {name: each for name, each in scores.items() if name != evaluation.method and not np.isnan(each.value)}
+    if members < 2 or evaluation.method not in scores or not rivals:
+        return ""
+    rival = min(rivals, key=lambda name: rivals[name].value)
+    own, other = (with_units(scores[name].value, scores[name].units) for name in (evaluation.method, rival))
+    return f"; as an ensemble of {members} members it has a CRPS of {own}, and {rival} one of {other}"
 
 
 def _label(evaluation: Scores, variable: str) -> str:

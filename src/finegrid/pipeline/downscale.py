@@ -188,7 +188,7 @@ def _about(
         "finegrid_constraint": _constraint(downscaler),
         "finegrid_conservation_violation": violation,
         "finegrid_conservation": words,
-        **({"finegrid_adjustment": "; ".join(notes)} if (notes := downscaler.adjustment_notes(fields)) else {}),
+        **({"finegrid_notes": "; ".join(notes)} if (notes := downscaler.notes_on(fields)) else {}),
     }
 
 

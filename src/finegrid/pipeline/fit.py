@@ -111,14 +111,16 @@ def fitted_and_judged(
     if count < _LEAST_TEST_TIMES:
         note = f"There are no scores: the test block has {count} time(s), and at least {_LEAST_TEST_TIMES} are needed."
         return downscaler, None, note
-    rivals = [name for name in baselines if name != name_of(downscaler)]
+    # What does not conserve is no match for baselines that are made to: where coarse and fine differ, they lose by that.
+    ending = "" if downscaler.conservation.conserves else "+none"
+    rivals = [f"{name}{ending}" for name in baselines if f"{name}{ending}" != name_of(downscaler)]
     learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
     evaluation = _judged(downscaler, learnt, material, task)
     _write(evaluation, folder, downscaler, agreements)
     if downscaler.adjust is not None and agreements:
         adjusted = downscaler.read(coarse).sel(time=matched.coarse.time).load()
         agreements = agreements_of(replace(matched, coarse=adjusted))
-    left = [*downscaler.adjustment_notes(), *downscaler.adjustment_notes(material.at(material.blocks.test)[0])]
+    left = [*downscaler.notes(), *downscaler.notes_on(material.at(material.blocks.test)[0])]
     advice = (*left, _disagreement(agreements, downscaler), _below_zero(evaluation, downscaler, agreements))
     return downscaler, evaluation, "\n".join(each for each in advice if each)
 

@@ -26,13 +26,13 @@ from finegrid.data.adjustments.training import (
     CONSTANT,
     MISSING,
     Columns,
-    bar,
     blocks_of,
     joined,
     number_of_blocks,
     repeatable,
     spread,
 )
+from finegrid.data.progress import bar
 
 # Values that ranks or a trend within a group of the new record need.
 _FEWEST = 10

@@ -14,7 +14,7 @@ which is seeded for the call and put back after it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -160,19 +160,3 @@ def _completed(parts: Sequence[Numbers], key: str, neutral: float) -> list[NDArr
 def _neutral(key: str, kind: Kind) -> float:
     """What stands where nothing was learnt: factors that change nothing, and no other numbers."""
     return kind.neutral if key in ("factors", "scaling") else np.nan
-
-
-@contextmanager
-def bar(words: str, total: int, *, show: bool) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr; call what it gives after every step."""
-    if not show:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        job = progress.add_task(words, total=total)
-        yield lambda: progress.advance(job)

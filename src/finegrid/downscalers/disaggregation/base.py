@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,11 +42,11 @@ class Disaggregation(Downscaler):
         check_by(self.by, self.name)
         check_word(self.interpolation, INTERPOLATIONS, "interpolation", self.name)
 
-    def notes(self) -> list[str]:
+    def _notes(self) -> list[str]:
         """What a person should know of the fit, in sentences."""
         return []
 
-    def notes_on(self, coarse: xr.Dataset) -> list[str]:
+    def _notes_on(self, coarse: xr.Dataset) -> list[str]:
         """What a person should know of a prediction from these coarse fields, in sentences."""
         time = self.read(coarse).time
         strange = 0 if self._seasons is None else int((~self._seasons.known(time)).sum())
@@ -104,10 +104,6 @@ class Disaggregation(Downscaler):
         """Area-weighted means of the fine fields over coarse cells (time, output, h, w), NaN where none is known."""
         mean = Operator.conservative(matched.grid, matched.inputs.grid)
         return self._limited(to_tensor(mean(matched.fine), self.domain.outputs))
-
-    def _summary(self) -> dict[str, Any]:
-        notes = self.notes()
-        return {"notes": notes} if notes else {}
 
 
 def paired(coarse: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:

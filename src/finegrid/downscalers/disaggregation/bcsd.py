@@ -129,13 +129,13 @@ class Bcsd(Disaggregation):
             raise RuntimeError("a BCSD without quantiles")
         return self._map, self._anomalies
 
-    def notes(self) -> list[str]:
+    def _notes(self) -> list[str]:
         """What a person should know of the fit, in sentences."""
         if self._history is None:
             return dry_words(self._anomalies)
         return [f"days are drawn from {self._history.kept} months of the training period", *dry_words(self._anomalies)]
 
-    def notes_on(self, coarse: xr.Dataset) -> list[str]:
+    def _notes_on(self, coarse: xr.Dataset) -> list[str]:
         """What a person should know of a prediction from these coarse fields, in sentences."""
         fields = self.read(coarse)
         values, time = self._values(fields), fields.time
@@ -149,7 +149,7 @@ class Bcsd(Disaggregation):
             for name, count, total in zip(self.domain.outputs, counts, known, strict=True)
             if count
         ]
-        return [*super().notes_on(coarse), *sentences]
+        return [*super()._notes_on(coarse), *sentences]
 
     def _learnt(self) -> State:
         if self._map is None or self._anomalies is None or self._seasons is None:

@@ -90,7 +90,7 @@ class ClimatologyRatio(Disaggregation):
             "interpolate"
         )
 
-    def notes(self) -> list[str]:
+    def _notes(self) -> list[str]:
         """What a person should know of the fit, in sentences."""
         if self._fine is None or self._plain is None or self._seasons is None or self._ratio is None:
             return []

@@ -54,7 +54,7 @@ class Delta(Disaggregation):
             raise RuntimeError("a delta method without climatologies")
         return self._limited(self._anomalies(self._values(coarse), coarse.time, self._interpolated)).float()
 
-    def notes(self) -> list[str]:
+    def _notes(self) -> list[str]:
         """What a person should know of the fit, in sentences."""
         return dry_words(self._anomalies)
 

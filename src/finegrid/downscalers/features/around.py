@@ -17,7 +17,7 @@ from torch import Tensor
 
 from finegrid.conventions import InputError, natural_limits
 from finegrid.data.surroundings import wide_name
-from finegrid.downscalers.features.base import Features, around_of, blocks_of, moments
+from finegrid.downscalers.features.base import Features, moments
 from finegrid.downscalers.features.window import neighbourhoods
 
 # Of values relative to their usual size; a twentieth of it is what counts as nearly nothing.
@@ -49,7 +49,7 @@ class Around(Features):
         self._fit_climatology(coarse)
 
     def _fit_climatology(self, coarse: xr.Dataset) -> None:
-        usual = torch.nanmean(torch.stack([each.abs() for each in self._fields(coarse)]), dim=(1, 2))
+        usual = torch.nanmean(torch.stack([each.abs() for each in self._around(coarse).unbind(1)]), dim=(1, 2))
         self.numbers = {"usual": torch.where(usual > 0, usual, 1.0)}
         values = self._shaped(coarse)
         mean, deviation = moments(values, (0,))
@@ -59,20 +59,19 @@ class Around(Features):
         self.numbers |= {"around/mean": mean, "around/deviation": deviation, "around/used": torch.nonzero(known)[:, 0]}
 
     def _standard(self, coarse: xr.Dataset) -> Tensor:
-        """Standardised values of all cells that are known, all frames (time, predictor); missing ones as 0."""
+        """Standardised values of all cells that are usually known, all frames (time, predictor), without holes."""
         mean, deviation, used = (self.numbers[f"around/{key}"] for key in ("mean", "deviation", "used"))
-        values = ((self._shaped(coarse) - mean) / deviation)[:, used]
-        return self._framed(torch.nan_to_num(values, nan=0.0), coarse.time)
-
-    def _fields(self, coarse: xr.Dataset) -> list[Tensor]:
-        """Values of each channel in all cells (time, cell)."""
-        every = around_of(coarse, self.domain)
-        return list(every.reshape(len(every), len(self.domain.inputs.channels), -1).unbind(1))
+        standard = (self._shaped(coarse) - mean) / deviation
+        values = torch.full_like(standard, torch.nan)
+        values[:, used] = standard[:, used]
+        grid = self.domain.inputs.wide or self.domain.inputs.grid
+        framed = self._framed(values.reshape(len(values), -1, *grid.shape), coarse.time)
+        return framed.reshape(len(values), len(self.frames), -1)[:, :, used].flatten(1)
 
     def _shaped(self, coarse: xr.Dataset) -> Tensor:
         """All fields beside each other, those that cannot be negative in every shape (time, predictor)."""
         parts = []
-        for index, (name, field) in enumerate(zip(self.domain.inputs.channels, self._fields(coarse), strict=True)):
+        for index, (name, field) in enumerate(zip(self.channels, self._around(coarse).unbind(1), strict=True)):
             attributes = {**coarse[wide_name(name)].attrs, "units": self.domain.inputs.units[name]}
             positive = natural_limits(name, attributes)[0] == 0.0
             relative = field / self.numbers["usual"][index]
@@ -112,7 +111,7 @@ class Components(Around):
         values = self._standard(coarse).double()
         self.numbers["patterns"] = _patterns(values, self.counts[0], self.variance).float()
         if self.half_width is not None:
-            mean, deviation = moments(blocks_of(coarse, self.domain), (0, 2, 3))
+            mean, deviation = moments(self._blocks(coarse), (0, 2, 3))
             self.numbers |= {"mean": mean, "deviation": deviation}
 
     def _prepared(self, coarse: xr.Dataset) -> tuple[Tensor | None, Tensor]:

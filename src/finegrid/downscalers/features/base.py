@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from finegrid.bridge import to_tensor
+from finegrid.conventions import InputError
 from finegrid.data.predictors import cycles, frame_indices, useful_cycles
 from finegrid.data.surroundings import wide_name
 from finegrid.downscalers.domain import Domain
@@ -75,10 +77,13 @@ class Features(ABC):
     Args:
         frames: offsets in time steps of the coarse fields that are predictors.
         cycles: phases of time that are predictors; None is those that the record can teach.
+        fields: names of the coarse fields that are seen; None is all. Where a model's own rain is not trusted, leave it
+            out.
     """
 
     frames: Sequence[int] = (0,)
     cycles: Sequence[str] | None = None
+    fields: Sequence[str] | None = None
 
     name: ClassVar[str]
     looks_around: ClassVar[bool] = False
@@ -95,6 +100,11 @@ class Features(ABC):
     def fit(self, coarse: xr.Dataset, domain: Domain) -> Self:
         """Learn the climatology, and what else the predictors need, from training fields."""
         self._domain = domain
+        if unknown := [name for name in self.fields or () if name not in domain.inputs.channels]:
+            raise InputError(
+                f"the features '{self.name}' got the field '{unknown[0]}'; expected some of "
+                f"{', '.join(domain.inputs.channels)}; change features.fields, or add it to data.predictors"
+            )
         if self.cycles is None:
             self.cycles = useful_cycles(coarse.time)
         self._fit(coarse)
@@ -117,7 +127,7 @@ class Features(ABC):
     @property
     def options(self) -> dict[str, Any]:
         """Name and arguments, for a model file."""
-        return {"name": self.name, **{each.name: getattr(self, each.name) for each in fields(self)}}
+        return {"name": self.name, **{each.name: getattr(self, each.name) for each in fields_of(self)}}
 
     def remember(self, numbers: Mapping[str, Tensor], domain: Domain) -> Self:
         """Become what `numbers` says."""
@@ -129,26 +139,32 @@ class Features(ABC):
         return {"predictors seen": self.name}
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the coarse fields that are seen."""
+        return self.domain.inputs.channels if self.fields is None else tuple(self.fields)
+
+    @property
     def domain(self) -> Domain:
         """The domain of the downscaler."""
         if self._domain is None:
             raise RuntimeError("features that were not fitted")
         return self._domain
 
+    def _blocks(self, coarse: xr.Dataset) -> Tensor:
+        """The coarse fields on blocks (time, channel, h, w)."""
+        return to_tensor(coarse, self.channels)
+
+    def _around(self, coarse: xr.Dataset) -> Tensor:
+        """The coarse fields on all cells around (time, channel, cell)."""
+        return to_tensor(coarse, [wide_name(name) for name in self.channels]).flatten(2)
+
     def _framed(self, values: Tensor, time: xr.DataArray) -> Tensor:
-        """Predictors (time, predictor, ...) of all frames beside each other."""
+        """Fields (time, channel, h, w) of all frames beside each other, without holes.
+
+        What is missing in another frame is as in the time itself.
+        """
         parts = [values[torch.as_tensor(frame_indices(time, offset))] for offset in self.frames]
-        return torch.cat(parts, dim=1)
-
-
-def blocks_of(coarse: xr.Dataset, domain: Domain) -> Tensor:
-    """The coarse fields on blocks (time, channel, h, w)."""
-    return to_tensor(coarse, domain.inputs.channels)
-
-
-def around_of(coarse: xr.Dataset, domain: Domain) -> Tensor:
-    """The coarse fields on all cells around, flat (time, channel * cells)."""
-    return to_tensor(coarse, [wide_name(name) for name in domain.inputs.channels]).flatten(1)
+        return filled(torch.cat([torch.where(torch.isfinite(each), each, values) for each in parts], dim=1))
 
 
 def moments(values: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -163,6 +179,30 @@ def moments(values: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     deviation = (torch.where(known, wide - mean, 0.0).square().sum(dims, keepdim=True) / count).sqrt()
     small = deviation <= 1e-6 * mean.abs().clamp(min=float(np.finfo(np.float32).tiny))
     return mean.float(), torch.where(small, 1.0, deviation).float()
+
+
+def filled(values: Tensor) -> Tensor:
+    """Standardised fields (time, channel, h, w) without holes: a missing cell is the mean of its known neighbours.
+
+    Ring by ring inwards. The mean of the training times, 0, stands only for fields that are missing altogether: amid
+    warm cells it would be a cold one, of which weights of opposite signs make a lot.
+    """
+    fields = values.flatten(0, 1)
+    holed = ~torch.isfinite(fields).flatten(1).all(1)
+    if not holed.any():
+        return values
+    part, missing = fields[holed], ~torch.isfinite(fields[holed])
+    while missing.any():
+        known = (~missing).to(part.dtype)[:, None]
+        sums = functional.avg_pool2d(part.nan_to_num(nan=0.0)[:, None] * known, 3, 1, 1)[:, 0]
+        counts = functional.avg_pool2d(known, 3, 1, 1)[:, 0]
+        reached = missing & (counts > 0)
+        if not reached.any():
+            break
+        part, missing = torch.where(reached, sums / counts.clamp(min=1e-3), part), missing & ~reached
+    fields = fields.clone()
+    fields[holed] = part.nan_to_num(nan=0.0)
+    return fields.reshape(values.shape)
 
 
 def window(values: Tensor, half_width: int, *, periodic: bool) -> Tensor:

@@ -20,7 +20,7 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.conventions import InputError
-from finegrid.downscalers.features.base import Features, blocks_of, moments, window
+from finegrid.downscalers.features.base import Features, filled, moments, window
 from finegrid.downscalers.features.window import neighbourhoods
 
 _SAMPLED = 20_000
@@ -51,7 +51,7 @@ class Convolutions(Features):
     def _fit(self, coarse: xr.Dataset) -> None:
         if self.patches < 1:
             raise InputError(f"got patches={self.patches}; expected at least 1; set features.patches")
-        mean, deviation = moments(blocks_of(coarse, self.domain), (0, 2, 3))
+        mean, deviation = moments(self._blocks(coarse), (0, 2, 3))
         self.numbers = {"mean": mean, "deviation": deviation}
         generator = torch.Generator().manual_seed(self.seed)
         every = self._patches(coarse).permute(0, 2, 1).flatten(0, 1)
@@ -72,8 +72,8 @@ class Convolutions(Features):
 
     def _patches(self, coarse: xr.Dataset) -> Tensor:
         """Standardised fields in 3 x 3 cells around every cell (time, channel * 9, cell)."""
-        standard = (blocks_of(coarse, self.domain) - self.numbers["mean"]) / self.numbers["deviation"]
-        return window(torch.nan_to_num(standard, nan=0.0), 1, periodic=self.domain.inputs.grid.periodic)
+        standard = (self._blocks(coarse) - self.numbers["mean"]) / self.numbers["deviation"]
+        return window(filled(standard), 1, periodic=self.domain.inputs.grid.periodic)
 
     def _answers(self, coarse: xr.Dataset) -> Tensor:
         return self.numbers["filters"] @ self._patches(coarse) - self.numbers["offset"][:, None]

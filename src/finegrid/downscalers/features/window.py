@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from finegrid.downscalers.features.base import Features, blocks_of, moments, window
+from finegrid.downscalers.features.base import Features, moments, window
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class Window(Features):
         return [replace(self, half_widths=(each,)) for each in self.half_widths]
 
     def _fit(self, coarse: xr.Dataset) -> None:
-        self.numbers = dict(zip(("mean", "deviation"), moments(blocks_of(coarse, self.domain), (0, 2, 3)), strict=True))
+        self.numbers = dict(zip(("mean", "deviation"), moments(self._blocks(coarse), (0, 2, 3)), strict=True))
 
     def _prepared(self, coarse: xr.Dataset) -> tuple[Tensor | None, Tensor]:
         weather = neighbourhoods(self, coarse, self.half_widths[0])
@@ -40,8 +40,8 @@ class Window(Features):
 
 
 def neighbourhoods(features: Features, coarse: xr.Dataset, half_width: int) -> Tensor:
-    """Standardised fields of all frames in the window of every cell (time, predictor, cell), missing ones as 0."""
+    """Standardised fields of all frames in the window of every cell (time, predictor, cell), without holes."""
     numbers, periodic = features.numbers, features.domain.inputs.grid.periodic
-    standard = (blocks_of(coarse, features.domain) - numbers["mean"]) / numbers["deviation"]
-    framed = features._framed(torch.nan_to_num(standard, nan=0.0), coarse.time)
+    standard = (features._blocks(coarse) - numbers["mean"]) / numbers["deviation"]
+    framed = features._framed(standard, coarse.time)
     return window(framed, half_width, periodic=periodic)
