@@ -213,10 +213,12 @@ def test_times_that_never_meet_are_told_with_both_spans(toy_coarse, toy_fine):
     assert "fields.time.dt.floor('D')" in text
 
 
-def test_differing_calendars_are_told_with_the_conversion(toy_coarse, toy_fine):
-    text = message(toy_coarse.convert_calendar("noleap", use_cftime=True), toy_fine)
-    assert "noleap in era5.nc" in text
-    assert "coarse.convert_calendar('proleptic_gregorian'" in text
+def test_a_pair_of_two_calendars_is_in_that_of_the_coarse_file(toy_coarse, toy_fine):
+    coarse = toy_coarse.convert_calendar("noleap", use_cftime=True)
+    both = pair(coarse, toy_fine)
+    assert both.fine.time.dt.calendar == both.coarse.time.dt.calendar == "noleap"
+    assert (both.fine.time == coarse.time.values).all()
+    np.testing.assert_array_equal(both.fine.pr, pair(toy_coarse, toy_fine).fine.pr)
 
 
 def test_equal_calendars_without_leap_days_pair_up(toy_coarse, toy_fine):

@@ -15,9 +15,12 @@ import xarray as xr
 
 from finegrid.conventions import InputError
 from finegrid.evaluation import Evaluation, evaluate
+from finegrid.evaluation.figures import drawn, spectra
 from finegrid.evaluation.maps import maps
 from finegrid.evaluation.report import write_report
+from finegrid.evaluation.scores import View
 from finegrid.evaluation.viewing import median_time
+from finegrid.grids import Grid
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -162,3 +165,20 @@ def test_rotated_grid_is_drawn_in_its_own_coordinates_with_the_coast_of_spain(da
     y, x = np.unravel_index(int(distance.argmin()), distance.shape)
     place = truth["rlon"].values[x], truth["rlat"].values[y]
     assert min(np.hypot(*(line.vertices - place).T).min() for line in lines) < 0.5
+
+
+def test_a_picture_of_spectra_has_room_for_the_best_methods_and_the_most_lifelike_one():
+    numbers = np.linspace(0.1, 1.0, 20)
+    names = [f"method {index}" for index in range(12)]
+    rings = {name: np.full(20, 0.1 + index) for index, name in enumerate(names)}
+    rings["method 9"] = np.full(20, 5.01)
+    errors = {name: np.full((4, 4), 1.0 + index) for index, name in enumerate(names)}
+    plain = {"variable": "pr", "label": "rain", "units": "mm", "time": "", "members": 1, "rival": ""}
+    fields = dict.fromkeys(("truth", "prediction", "rival_field", "coarse", "coarse_grid"))
+    grid = Grid.of(xr.Dataset({"pr": (("y", "x"), np.zeros((4, 4)))}, {"y": np.arange(40.0, 44), "x": np.arange(4.0)}))
+    view = View(
+        **plain, **fields, grid=grid, errors=errors, wavenumbers=numbers, spectra={"truth": np.full(20, 5.0), **rings}
+    )
+    assert drawn(view, "method 0") == ["method 1", "method 2", "method 3", "method 4", "method 5", "method 9"]
+    words = [each.get_text() for each in spectra(view, "method 0").axes[0].get_legend().get_texts()]
+    assert words == ["truth", "method 0", "method 1", "method 2", "method 3", "method 4", "method 5", "method 9"]

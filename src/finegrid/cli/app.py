@@ -154,6 +154,8 @@ def downscale(
     with bar("downscaling") as progress:
         done = do(model, coarse, out, members=members, time=time, seed=seed, reference=reference, progress=progress)
     _say(f"{done.path}: {done.times} times; {done.words} (largest relative departure {done.violation:.1e})")
+    for words in done.notes:
+        _say(words)
 
 
 @app.command()

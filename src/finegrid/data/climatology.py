@@ -65,12 +65,14 @@ class Climatology:
 
     def _adopted(self, field: xr.DataArray, own: Climatology, months: NDArray[np.int64]) -> xr.DataArray:
         name = str(field.name)
-        mean, theirs = self.mean[name][months - 1], own.mean[name][months - 1]
+        # A cell that one of the two hardly ever knows in a month stays as it is.
+        both = np.isfinite(self.mean[name]) & np.isfinite(own.mean[name])
+        mean, theirs = (np.where(both, each.mean[name], 0.0)[months - 1] for each in (self, own))
         base = name.partition(" (")[0]
         if natural_limits(base, field.attrs)[0] == 0.0:
             ratio = np.divide(mean, theirs, out=np.ones_like(mean), where=theirs > 0)
             return field.copy(data=field.data * np.clip(ratio, 1 / _MOST, _MOST))
-        deviation, spread = self.deviation[name][months - 1], own.deviation[name][months - 1]
+        deviation, spread = (np.where(both, each.deviation[name], 1.0)[months - 1] for each in (self, own))
         scale = np.divide(deviation, spread, out=np.ones_like(deviation), where=spread > 0)
         return field.copy(data=mean + scale * (field.data - theirs))
 

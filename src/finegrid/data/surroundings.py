@@ -61,10 +61,8 @@ def on_surroundings(
     fields = turned(fields, wide)
     given = Grid.of(fields)
     window = same_window(wide, given)
-    if window is None:
-        values = _remapped(fields, given, wide, source)
-    else:
-        values = fields.isel(y=window[0], x=window[1])
+    cut = None if window is None else {"y": window[0], "x": window[1]}
+    values = _remapped(fields, given, wide, source) if cut is None else fields.isel(cut)
     return {
         wide_name(str(name)): (("time", *WIDE_DIMS), field.transpose("time", "y", "x").data, field.attrs)
         for name, field in values.data_vars.items()

@@ -28,10 +28,16 @@ from finegrid.downscalers.regression import Regression, Table, cell_chunks, comp
 from finegrid.downscalers.solvers import SOLVERS, Solver
 
 _FOLDS = 6
+# Predictors from which half as many folds have to do.
+_WIDE = 300
 # Fine cells by which is chosen where all see the same predictors.
-_TARGETS_JUDGED = 80
+_TARGETS_JUDGED = 50
 # Part of the times that a target may lack beside others and still share their matrix.
 _RARE = 0.01
+# How often gaps are filled anew.
+_TURNS = 8
+# Patterns of gaps that are each fitted to their own times.
+_PATTERNS = 32
 
 
 @dataclass(kw_only=True)
@@ -75,13 +81,13 @@ class LinearMap(Regression):
         """Features, start and strength with the least error on blocks of time that were left out."""
         variants = [each.fit(matched.coarse, self.domain) for each in self._planned().variants()]
         starts, strengths = self._starts(), tuple(map(float, solver.strengths))
-        blocks = folds(len(matched.coarse.time), _FOLDS)
-        if len(variants) * len(starts) * len(strengths) == 1 or len(blocks) < 2:
+        if len(variants) * len(starts) * len(strengths) == 1 or len(matched.coarse.time) < 2:
             return variants[0], starts[0], strengths[0]
         found: list[tuple[float, Features, str, float]] = []
         with bar(f"choosing for {self.name}", len(variants) * len(starts), show=how.progress) as step:
             for features in variants:
                 seen = features(matched.coarse)
+                blocks = folds(seen.times, _FOLDS if seen.width < _WIDE else _FOLDS // 2)
                 for start in starts:
                     targets = self._targets(matched, start, shared=seen.local is None)
                     errors = self._errors(seen, targets, self._error_scale(matched), blocks, solver)
@@ -135,20 +141,38 @@ class LinearMap(Regression):
 
 
 def _solved(solver: Solver, predictors: Tensor, targets: Tensor, strength: float) -> Tensor:
-    """Weights; targets with more than a few gaps of their own are fitted to the times that they have.
+    """Weights; those of targets with more than a few gaps of their own owe little to what fills the gaps.
 
-    The mean, which stands for a gap elsewhere, would make the weights smaller by the missing part.
+    The mean, which stands for a gap at first, would make weights smaller by the missing part.
     """
-    weights = solver.weights(*completed(predictors, targets), strength)
     known = torch.isfinite(targets)
+    weights = predictors.new_zeros(len(targets), predictors.shape[2], targets.shape[2])
+    ever = torch.nonzero(known.any(1).any(0))[:, 0]
+    z, filled = completed(predictors, targets[:, :, ever])
+    weights[:, :, ever] = solver.weights(z, filled, strength)
     gaps = (~known & known.any(2, keepdim=True)).double().mean(1)
-    some = torch.nonzero(((gaps > _RARE) & known.any(1)).any(0))[:, 0]
-    patterns, of_target = torch.unique(known[:, :, some].flatten(0, 1), dim=1, return_inverse=True)
+    often = torch.nonzero(((gaps > _RARE) & known.any(1)).any(0))[:, 0]
+    if len(often):
+        weights[:, :, often] = _with_gaps(solver, z, targets[:, :, often], weights[:, :, often], strength)
+    return weights
+
+
+def _with_gaps(solver: Solver, z: Tensor, targets: Tensor, weights: Tensor, strength: float) -> Tensor:
+    """Weights from the known times alone: all targets with the same gaps at once, where there are few such patterns.
+
+    Where there are many, gaps are filled with what the weights say, and the weights found again, in a few turns. That
+    comes near the same weights where there are many more times than predictors.
+    """
+    known = torch.isfinite(targets)
+    patterns, of_target = torch.unique(known.flatten(0, 1), dim=1, return_inverse=True)
+    values, weights = targets.nan_to_num(nan=0.0), weights.clone()
+    if patterns.shape[1] > _PATTERNS:
+        for _ in range(_TURNS):
+            weights = solver.weights(z, torch.where(known, values, z @ weights), strength)
+        return weights
     for index, counts in enumerate(patterns.T):
-        alike = some[of_target == index]
-        mask = counts.reshape(len(targets), -1, 1)
-        own = targets[:, :, alike].nan_to_num(nan=0.0) * mask
-        weights[:, :, alike] = solver.weights(predictors * mask, own, strength)
+        alike, mask = of_target == index, counts.reshape(len(targets), -1, 1)
+        weights[:, :, alike] = solver.weights(z * mask, values[:, :, alike] * mask, strength)
     return weights
 
 

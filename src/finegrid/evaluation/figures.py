@@ -50,11 +50,11 @@ def intervals(evaluation: Scores, variable: str) -> Figure:
 
 
 def spectra(view: View, method: str) -> Figure:
-    """Variance against wavelength, of the truth and of every method."""
+    """Variance against wavelength, of the truth, a method and at most six others (`drawn`)."""
     figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.add_subplot()
     wavelength = 2 * np.sqrt(view.grid.area.mean()) / 1000 / view.wavenumbers
-    others = [name for name in view.spectra if name not in (TRUTH, method)]
+    others = drawn(view, method)
     styles: dict[str, tuple[str, Dashes, float]] = {TRUTH: ("black", "-", 2.2), method: (_BLUE, "-", 2.2)}
     for index, name in enumerate(others):
         styles[name] = (_COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)], 1.6)
@@ -74,6 +74,23 @@ def spectra(view: View, method: str) -> Figure:
     axes.legend(fontsize=10, frameon=False)
     _tidy(axes)
     return figure
+
+
+def drawn(view: View, method: str) -> list[str]:
+    """The methods beside one that a picture of spectra has room for.
+
+    Of more than six those with the smallest errors, and the one whose finest third is most like the truth's.
+    """
+    others = [name for name in view.spectra if name not in (TRUTH, method)]
+    most = len(_COLOURS)
+    if len(others) <= most:
+        return others
+    finest = view.wavenumbers >= view.wavenumbers.max() * 2 / 3
+    truth = view.spectra[TRUTH][finest].sum()
+    ranked = sorted(others, key=lambda name: float(np.nanmean(view.errors[name] ** 2)))
+    alike = min(others, key=lambda name: abs(np.log(max(view.spectra[name][finest].sum(), 1e-300) / truth)))
+    kept = {*[name for name in ranked if name != alike][: most - 1], alike}
+    return [name for name in others if name in kept]
 
 
 def training(log: Sequence[Mapping[str, float]]) -> Figure:

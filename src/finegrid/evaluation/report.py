@@ -97,13 +97,15 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
         ),
     ]
     if len(view.wavenumbers):
+        left = len(view.spectra) - 2 - len(figures.drawn(view, method))
+        more = f" {left} methods with larger errors are not drawn." if left else ""
         parts.append(
             _picture(
                 figures.spectra(view, method),
                 f"Variance of {view.label} by wavelength",
                 "Variance by scale, mean over all times (two-dimensional cosine transform). A line below "
                 "the truth at the "
-                "right means that fine detail is missing.",
+                "right means that fine detail is missing." + more,
                 narrow=True,
             )
         )

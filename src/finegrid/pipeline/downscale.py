@@ -44,12 +44,14 @@ class Downscaled:
         times: number of times.
         violation: largest relative departure from the coarse field.
         words: the same as a sentence.
+        notes: what else a user should know, such as values beyond those of training.
     """
 
     path: Path
     times: int
     violation: float
     words: str
+    notes: tuple[str, ...] = ()
 
 
 def downscale(
@@ -98,9 +100,11 @@ def downscale(
                 done += size
                 progress(done, total)
         words = conservation_words(downscaler, departure)
+        notes = tuple(downscaler.notes_on(fields))
         about = _about(downscaler, members, seed, fields, departure.largest, words)
+        about |= {"finegrid_notes": "; ".join(notes)} if notes else {}
         writer.set_attributes(**about, history=history_of(fields, command))
-    return Downscaled(Path(out), done, departure.largest, words)
+    return Downscaled(Path(out), done, departure.largest, words, notes)
 
 
 def conservation_words(downscaler: Downscaler, departure: Departure) -> str:
@@ -188,7 +192,6 @@ def _about(
         "finegrid_constraint": _constraint(downscaler),
         "finegrid_conservation_violation": violation,
         "finegrid_conservation": words,
-        **({"finegrid_notes": "; ".join(notes)} if (notes := downscaler.notes_on(fields)) else {}),
     }
 
 

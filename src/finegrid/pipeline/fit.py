@@ -111,7 +111,7 @@ def fitted_and_judged(
     if count < _LEAST_TEST_TIMES:
         note = f"There are no scores: the test block has {count} time(s), and at least {_LEAST_TEST_TIMES} are needed."
         return downscaler, None, note
-    # What does not conserve is no match for baselines that are made to: where coarse and fine differ, they lose by that.
+    # What does not conserve is no match for baselines that must: where coarse and fine differ, they lose by that.
     ending = "" if downscaler.conservation.conserves else "+none"
     rivals = [f"{name}{ending}" for name in baselines if f"{name}{ending}" != name_of(downscaler)]
     learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
