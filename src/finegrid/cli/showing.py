@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 # Units stand beside the name; the share of significant cells is left to the report.
+# Methods that have room beside each other; of more each has a row, and the indices need a wide screen.
+_FEW_METHODS, _WIDE = 5, 170
 _COLUMNS = ("times", "bias", "95 % interval", "spread", "variability", "correlation")
 
 
@@ -66,16 +68,22 @@ def ranking(result: Result) -> None:
 
 
 def climate(found: Evaluation) -> None:
-    """Indices of the climate, a row for each method: differences or ratios, and the truth last."""
-    from finegrid.evaluation.value_table import true_value
+    """Indices of the climate, differences or ratios, and the truth; a row for each index, or each of many methods."""
+    from finegrid.evaluation.value_table import heading, true_value
     from finegrid.evaluation.wording import number
 
     table = found.value_table
     for variable in table.variables:
         columns = {index: table.of(variable, index) for index in table.indices(variable)}
-        rows = [(method, *(number(each[method].value) for each in columns.values())) for method in table.methods]
-        truth = ("truth", *(true_value(each) for each in columns.values()))
-        _table((f"climate of {variable}", *columns), [*rows, truth])
+        words = {index: [number(each[method].value) for method in table.methods] for index, each in columns.items()}
+        truth = {index: true_value(each) for index, each in columns.items()}
+        name = f"climate of {variable}"
+        if len(table.methods) <= _FEW_METHODS:
+            rows = [(heading(columns[index]), *words[index], truth[index]) for index in columns]
+            _table((name, *table.methods, "truth"), rows)
+            continue
+        rows = [(method, *(each[row] for each in words.values())) for row, method in enumerate(table.methods)]
+        _table((name, *columns), [*rows, ("truth", *truth.values())], width=_WIDE)
 
 
 def model(folder: Path, *, as_json: bool) -> None:
@@ -144,13 +152,14 @@ def recipe(path: Path | None) -> None:
     print(yaml.safe_dump(whole.to_dict(), sort_keys=False, allow_unicode=True).rstrip())  # noqa: T201
 
 
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, width: int = 0) -> None:
     table = Table(box=box.SIMPLE, header_style="bold", collapse_padding=True)
     for index, head in enumerate(heads):
         table.add_column(head, no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table, markup=False)
+    console = Console()
+    Console(width=max(width, console.width)).print(table, markup=False)
 
 
 def _verdict(folder: Path) -> str:
