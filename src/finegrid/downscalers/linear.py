@@ -74,7 +74,7 @@ class LinearMap(Regression):
         seen, weights = self._known_features()(coarse), self._weights.float()
         parts = []
         for cells in cell_chunks(seen, weights.shape[2]):
-            parts.append((seen.at(cells).matrix().float() @ weights[cells]).permute(1, 2, 0))
+            parts.append((seen.at(cells).matrix(torch.float32) @ weights[cells]).permute(1, 2, 0))
         return self._placed(torch.cat(parts, dim=-1), coarse, self._start, shared=seen.local is None)
 
     def _chosen(self, matched: Pair, solver: Solver, how: Fitting) -> tuple[Features, str, float]:
