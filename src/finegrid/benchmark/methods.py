@@ -21,7 +21,7 @@ def usual(own: Options | None = None) -> dict[str, Mapping[str, Any]]:
     return {name: {} for name in (*SIMPLE, *NETWORKS)} | dict(own or {})
 
 
-def downscaled(names: Sequence[str], **options: Any) -> dict[str, Mapping[str, Any]]:
+def sharing(names: Sequence[str], **options: Any) -> dict[str, Mapping[str, Any]]:
     """Methods that all have the same options."""
     return {name: dict(options) for name in names}
 

@@ -17,9 +17,9 @@ from finegrid.benchmark.methods import (
     DISAGGREGATION,
     STATISTICAL,
     Options,
-    downscaled,
     emulators,
     observed,
+    sharing,
     two_runs,
     usual,
 )
@@ -162,7 +162,7 @@ _RACMO = Task(
     static="elevation-europe",
     companions=("pr",),
     window=(28, 28),
-    methods=downscaled((*DISAGGREGATION, *STATISTICAL), predictors=("pr",))
+    methods=sharing((*DISAGGREGATION, *STATISTICAL), predictors=("pr",))
     | usual({"resnet-on-mean-map": {**_COMMITTEE, "networks": 5, "predictors": ("pr",)}}),
 )
 _VALUE = Task(
@@ -198,7 +198,7 @@ TASKS: dict[str, Task] = {
             title="precipitation of winter days (RACMO22E), Iberia, 1.76 to 0.44 degrees",
             variables=("pr",),
             companions=("tas",),
-            methods=downscaled((*DISAGGREGATION, "climatology-ratio", *STATISTICAL), predictors=("tas",))
+            methods=sharing((*DISAGGREGATION, "climatology-ratio", *STATISTICAL), predictors=("tas",))
             | usual({"resnet+softmax": {**_COMMITTEE, "predictors": ("tas",), "settings": {"steps": 1500}}}),
         ),
         Task(

@@ -177,7 +177,9 @@ def _blocks(fields: xr.Dataset) -> dict[str, int]:
 
 def _combined(parts: list[xr.Dataset], files: list[Path]) -> xr.Dataset:
     """Several files as one, along time or by variable; those on other grids than the first are interpolated to it."""
-    groups = same_grids(parts) if all(_gridded(part) for part in parts) else []
+    # A long record in many files is of the same variables: its grids are not looked at one by one.
+    alike = all(set(part.data_vars) == set(parts[0].data_vars) for part in parts)
+    groups = [] if alike or not all(map(_gridded, parts)) else same_grids(parts)
     each = [[parts[index] for index in members] for members in groups]
     names = [set().union(*(part.data_vars for part in group)) for group in each]
     if len(groups) < 2 or len(set().union(*names)) < sum(map(len, names)):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from finegrid.bridge import Layout
-from finegrid.conventions import Names
+from finegrid.conventions import Names, natural_limits
 from finegrid.conventions.names import attributes, plain
 from finegrid.data.inputs import CoarseInputs
 from finegrid.data.matching import COVERED
@@ -77,6 +77,10 @@ class Domain:
     def outputs(self) -> tuple[str, ...]:
         """Names of the predicted variables."""
         return tuple(self.inputs.variables)
+
+    def limits(self, name: str) -> tuple[float, float]:
+        """Lowest and highest value of a predicted variable that nature allows, in its units."""
+        return natural_limits(name, {"units": self.inputs.units[name], **self.attributes[name]})
 
     @property
     def layout(self) -> Layout:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from finegrid.constraints import CONSTRAINTS, Constraint, ShiftedConstraint
-from finegrid.conventions import InputError, natural_limits, unit_conversion
+from finegrid.conventions import InputError, unit_conversion
 from finegrid.conventions.components import build
 from finegrid.conventions.variables import alike
 from finegrid.data.pairs import Pair
@@ -88,16 +88,12 @@ class Facts:
         if key in self.numbers:
             return [self.numbers[key][self.domain.outputs.index(name)] for name in names]
         if key in ("lowest", "highest"):
-            return [self._limits(name)[key == "highest"] for name in names]
+            return [self.domain.limits(name)[key == "highest"] for name in names]
         if key == "standard":
             return [self._standard(name, role) for name, role in zip(names, _STANDARD, strict=True)]
         if key == "turn":
             return torch.from_numpy(np.stack(turn(self.domain.grid)))
         return {"variables": list(names), "make": self.made}[key]
-
-    def _limits(self, name: str) -> tuple[float, float]:
-        attributes = {"units": self.domain.inputs.units[name], **self.domain.attributes[name]}
-        return natural_limits(name, attributes)
 
     def _standard(self, name: str, role: str) -> tuple[float, float]:
         units = self.domain.inputs.units[name]

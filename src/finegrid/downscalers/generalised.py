@@ -142,7 +142,7 @@ class GeneralisedLinear(Regression):
         if name in self.family:
             return named(self.family[name], FAMILIES, units, step, self.wet)
         values = torch.from_numpy(np.asarray(matched.fine[name].values))
-        return suiting(values, self.limits[index], units, step, self.wet)
+        return suiting(values, self.domain.limits(name), units, step, self.wet)
 
     def _chosen(self, matched: Pair, how: Fitting) -> tuple[Features, tuple[tuple[float, ...], ...]]:
         """Features, and penalties of each variable, with the least score on blocks of time that were left out."""

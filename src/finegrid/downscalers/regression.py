@@ -24,12 +24,13 @@ from torch import Tensor
 
 from finegrid.backbones.blocks import repeated, shuffle, unshuffle
 from finegrid.bridge import to_tensor
-from finegrid.conventions import InputError, natural_limits
+from finegrid.conventions import InputError
 from finegrid.conventions.components import build
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.base import Downscaler, State
 from finegrid.downscalers.features import FEATURES, Features, Prepared
 from finegrid.downscalers.fitting import not_fitted
+from finegrid.downscalers.plan import part
 
 Table = str | Mapping[str, Any]
 STARTS = ("coarse", "mean")
@@ -108,17 +109,9 @@ class Regression(Downscaler):
         return repeated(values, self.domain.factor)
 
     def _clipped(self, fine: Tensor) -> Tensor:
-        low, high = (torch.tensor(each)[:, None, None] for each in zip(*self.limits, strict=True))
+        limits = map(self.domain.limits, self.domain.outputs)
+        low, high = (torch.tensor(each)[:, None, None] for each in zip(*limits, strict=True))
         return torch.minimum(torch.maximum(fine, low), high)
-
-    @property
-    def limits(self) -> list[tuple[float, float]]:
-        """Lowest and highest possible value of each predicted variable."""
-        domain = self.domain
-        return [
-            natural_limits(name, {"units": domain.inputs.units[name], **domain.attributes[name]})
-            for name in domain.outputs
-        ]
 
     def _chunks(self, seen: Prepared, targets: Tensor, *, every: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """Predictors and targets, (cell, time, predictor) and (cell, time, target), some cells at a time."""
@@ -131,9 +124,9 @@ class Regression(Downscaler):
         return plain, {f"features/{name}": each for name, each in features.numbers.items()}
 
     def _remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        numbers = {n.removeprefix("features/"): t for n, t in tensors.items() if n.startswith("features/")}
         features: Features = build(plain["features"], FEATURES, "features")
-        self._features, self._start = features.remember(numbers, self.domain), plain["start"]
+        self._features = features.remember(part(tensors, "features/"), self.domain)
+        self._start = plain["start"]
 
     def _summary(self) -> dict[str, Any]:
         if self._features is None:

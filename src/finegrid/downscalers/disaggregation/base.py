@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.bridge import to_tensor
-from finegrid.conventions import InputError, natural_limits
+from finegrid.conventions import InputError
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.base import Downscaler
 from finegrid.downscalers.disaggregation.anomalies import DRY
@@ -70,11 +70,8 @@ class Disaggregation(Downscaler):
         return self._limited(to_tensor(coarse, self.domain.outputs))
 
     def _limited(self, values: Tensor) -> Tensor:
-        limits = torch.tensor(list(map(self._limits, self.domain.outputs)), dtype=values.dtype)[:, :, None, None]
+        limits = torch.tensor(list(map(self.domain.limits, self.domain.outputs)), dtype=values.dtype)[:, :, None, None]
         return torch.minimum(torch.maximum(values, limits[:, 0]), limits[:, 1])
-
-    def _limits(self, name: str) -> tuple[float, float]:
-        return natural_limits(name, {"units": self.domain.inputs.units[name], **self.domain.attributes[name]})
 
     def _ratios(self, kind: str, matched: Pair) -> Tensor:
         """Which outputs are ratios (output,): those that cannot be negative, all or none.
@@ -83,7 +80,9 @@ class Disaggregation(Downscaler):
             InputError: when one has negative values and is to be a ratio.
         """
         check_word(kind, KINDS, "kind", self.name)
-        chosen = [kind == "ratio" or (kind == "natural" and self._limits(each)[0] == 0) for each in matched.variables]
+        chosen = [
+            kind == "ratio" or (kind == "natural" and self.domain.limits(each)[0] == 0) for each in matched.variables
+        ]
         for name, is_ratio in zip(matched.variables, chosen, strict=True):
             if is_ratio:
                 self._check_positive(name, matched)
