@@ -1,10 +1,13 @@
 """What a backbone is: a network from coarse to fine tensors that knows nothing of units and coordinates.
 
-    coarse (batch, inputs, h, w), static (1, S, H, W) or None  ->  fine (batch, outputs, H, W)
-    H = fy * h, W = fx * w
+    coarse (batch, inputs, h, w), static (1, S, H, W) or None, fine (batch, F, H, W), condition (batch, D)
+        ->  fine (batch, outputs, H, W),        H = fy * h, W = fx * w
 
-Every backbone takes the same keywords for the problem (`inputs`, `outputs`, `factor`, `shape`, `static`,
-`padding`) and its own for its size (`width`, `depth`, ...). `shape` is that of the coarse grid, which a
+`fine` are further inputs on the fine grid, such as a first guess or a noisy field; `condition` is one vector for a
+sample, such as a noise level or the noise that makes a member, which acts through adaptive norms (`blocks.Modulation`).
+
+Every backbone takes the same keywords for the problem (`inputs`, `outputs`, `factor`, `shape`, `static`, `fine`,
+`condition`, `padding`) and its own for its size (`width`, `depth`, ...). `shape` is that of the coarse grid, which a
 network with learned position embeddings is tied to; a fully convolutional one ignores it.
 """
 
@@ -18,4 +21,10 @@ from torch import Tensor
 class Backbone(Protocol):
     """Coarse fields in, fine fields out; see the module docstring for shapes."""
 
-    def __call__(self, coarse: Tensor, static: Tensor | None = None) -> Tensor: ...
+    def __call__(
+        self,
+        coarse: Tensor,
+        static: Tensor | None = None,
+        fine: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor: ...

@@ -18,6 +18,7 @@ from torch.nn import functional
 from finegrid.conventions import InputError
 
 PADDINGS = ("replicate", "zeros", "circular-longitude")
+_SMALL = 1e-6
 
 
 class Convolution(nn.Module):
@@ -50,18 +51,71 @@ class Convolution(nn.Module):
         return output
 
 
-class ResidualBlock(nn.Module):
-    """Two convolutions around which the field is carried unchanged: ``y + conv(relu(conv(y)))``."""
+class Modulation(nn.Module):
+    """A conditional norm: features of unit size at every cell, scaled and shifted by a vector.
 
-    def __init__(self, width: int, *, padding: str, dropout: float = 0.0) -> None:
+        y = x / sqrt(mean over channels of x^2) * (1 + a(c)) + b(c)
+
+    The norm is over the channels of a cell, so that a cell does not depend on how large the domain is. Without a
+    condition nothing is done.
+
+    Sources: Perez et al., "FiLM", AAAI 2018; Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019;
+    Alet et al., "Skillful joint probabilistic weather forecasting from marginals", 2025 (noise through such norms).
+    """
+
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.turn = nn.Linear(condition, 2 * width) if condition else None
+
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        if self.turn is None:
+            return features
+        scale, shift = self.turn(checked_condition(condition, self.turn.in_features))[..., None, None].chunk(2, dim=1)
+        size = (features.square().mean(1, keepdim=True) + _SMALL).rsqrt()
+        modulated: Tensor = features * size * (1 + scale) + shift
+        return modulated
+
+
+def checked_condition(condition: Tensor | None, length: int) -> Tensor:
+    """The condition, if it is what the backbone was built for."""
+    if condition is None or condition.shape[-1] != length:
+        got = "none" if condition is None else f"one of length {condition.shape[-1]}"
+        raise InputError(
+            f"got {got} as condition; the backbone was built for one of length {length}; pass such a vector, or build "
+            "the backbone with condition=0"
+        )
+    return condition
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around which the field is carried unchanged: ``y + conv(relu(norm(conv(y), condition)))``."""
+
+    def __init__(self, width: int, *, padding: str, dropout: float = 0.0, condition: int = 0) -> None:
         super().__init__()
         self.first = Convolution(width, width, padding=padding)
+        self.norm = Modulation(width, condition)
         self.drop = nn.Dropout2d(dropout)
         self.second = Convolution(width, width, padding=padding)
 
-    def forward(self, features: Tensor) -> Tensor:
-        change: Tensor = self.second(self.drop(functional.relu(self.first(features))))
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        inner = self.norm(self.first(features), condition)
+        change: Tensor = self.second(self.drop(functional.relu(inner)))
         return features + change
+
+
+class Pair(nn.Module):
+    """Two convolutions, each with its norm and a ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, *, padding: str, condition: int = 0) -> None:
+        super().__init__()
+        self.first = Convolution(inputs, outputs, padding=padding)
+        self.second = Convolution(outputs, outputs, padding=padding)
+        self.norms = nn.ModuleList(Modulation(outputs, condition) for _ in range(2))
+
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        for convolution, norm in zip((self.first, self.second), self.norms, strict=True):
+            features = functional.relu(norm(convolution(features), condition))
+        return features
 
 
 class Stem(nn.Module):
@@ -71,6 +125,7 @@ class Stem(nn.Module):
 
     Args:
         shape: coarse (h, w); binding only with an embedding.
+        fine: further inputs on the fine grid.
         embedding: channels of a learned field on the coarse grid that tells the network where it is; 0 for
             none.
     """
@@ -85,15 +140,18 @@ class Stem(nn.Module):
         embedding: int,
         width: int,
         padding: str,
+        fine: int = 0,
     ) -> None:
         super().__init__()
-        self.static, self.factor = static, factor
-        self.weather = Convolution(inputs, width, padding=padding)
+        self.static, self.fine, self.factor = static, fine, factor
+        self.weather = Convolution(inputs + fine * factor[0] * factor[1], width, padding=padding)
         self.embedding = nn.Parameter(0.1 * torch.randn(1, embedding, *shape)) if embedding else None
         place = static * factor[0] * factor[1] + embedding
         self.place = Convolution(place, width, padding=padding, bias=False) if place else None
 
-    def forward(self, coarse: Tensor, static: Tensor | None) -> Tensor:
+    def forward(self, coarse: Tensor, static: Tensor | None, fine: Tensor | None = None) -> Tensor:
+        if self.fine:
+            coarse = torch.cat([coarse, unshuffle(checked_fine(fine, self.fine), self.factor)], dim=1)
         features: Tensor = self.weather(coarse)
         place = []
         if self.embedding is not None:
@@ -123,6 +181,17 @@ def checked_static(static: Tensor | None, channels: int) -> Tensor:
             "pass the fields that it was built with, or build it with static=0"
         )
     return static
+
+
+def checked_fine(fine: Tensor | None, channels: int) -> Tensor:
+    """The inputs on the fine grid, if they are what the backbone was built for."""
+    if fine is None or fine.shape[1] != channels:
+        got = "none" if fine is None else str(fine.shape[1])
+        raise InputError(
+            f"got {got} inputs on the fine grid; the backbone was built for {channels}; pass so many, or build it with "
+            "another number (fine=...)"
+        )
+    return fine
 
 
 def shuffle(features: Tensor, factor: tuple[int, int]) -> Tensor:

@@ -39,6 +39,8 @@ class ResNet(nn.Module):
         factor: tuple[int, int],
         shape: tuple[int, int],
         static: int = 0,
+        fine: int = 0,
+        condition: int = 0,
         width: int = 64,
         depth: int = 3,
         embedding: int = 8,
@@ -52,20 +54,31 @@ class ResNet(nn.Module):
         self.stem = Stem(
             inputs=inputs,
             static=static,
+            fine=fine,
             factor=factor,
             shape=shape,
             embedding=embedding,
             width=width,
             padding=padding,
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(width, padding=padding, dropout=dropout) for _ in range(depth)))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, padding=padding, dropout=dropout, condition=condition) for _ in range(depth)
+        )
         self.leave = Convolution(width, outputs * fy * fx, padding=padding)
         with torch.no_grad():
             # Training begins close to what the network is added to.
             self.leave.convolution.weight.mul_(_QUIET)
         self.cell_bias = nn.Parameter(torch.zeros(1, outputs, fy * h, fx * w)) if cell_bias else None
 
-    def forward(self, coarse: Tensor, static: Tensor | None = None) -> Tensor:
-        features = functional.relu(self.stem(coarse, static))
-        fine = shuffle(self.leave(features + self.blocks(features)), self.factor)
-        return fine if self.cell_bias is None else fine + self.cell_bias
+    def forward(
+        self,
+        coarse: Tensor,
+        static: Tensor | None = None,
+        fine: Tensor | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        entered = features = functional.relu(self.stem(coarse, static, fine))
+        for block in self.blocks:
+            features = block(features, condition)
+        made = shuffle(self.leave(entered + features), self.factor)
+        return made if self.cell_bias is None else made + self.cell_bias
