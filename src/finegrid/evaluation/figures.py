@@ -17,7 +17,7 @@ from finegrid.evaluation.scores import MAIN_METRIC, Scores, View
 from finegrid.evaluation.viewing import TRUTH
 from finegrid.evaluation.wording import heading, number, pretty
 
-_BLUE, _GREY = "#0072B2", "#5f6670"
+BLUE, GREY = "#0072B2", "#5f6670"
 _COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a6d00")
 Dashes = str | tuple[int, tuple[int, ...]]
 _DASHES: tuple[Dashes, ...] = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
@@ -29,7 +29,7 @@ def intervals(evaluation: Scores, variable: str) -> Figure:
     figure = Figure(figsize=(7.5, 1.1 + 0.42 * len(scores)), layout="constrained")
     axes = figure.add_subplot()
     for row, score in enumerate(scores):
-        colour = _BLUE if score.method == evaluation.method else _GREY
+        colour = BLUE if score.method == evaluation.method else GREY
         if not np.isnan(score.low):
             axes.plot(
                 [score.low, score.high],
@@ -44,7 +44,7 @@ def intervals(evaluation: Scores, variable: str) -> Figure:
     axes.set_ylim(-0.6, len(scores) - 0.4)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{heading(MAIN_METRIC, scores[0].units)}; bars: 95 % interval; smaller is better", fontsize=10)
-    _tidy(axes)
+    tidy(axes)
     axes.tick_params(axis="y", labelsize=11)
     return figure
 
@@ -55,7 +55,7 @@ def spectra(view: View, method: str) -> Figure:
     axes = figure.add_subplot()
     wavelength = 2 * np.sqrt(view.grid.area.mean()) / 1000 / view.wavenumbers
     others = drawn(view, method)
-    styles: dict[str, tuple[str, Dashes, float]] = {TRUTH: ("black", "-", 2.2), method: (_BLUE, "-", 2.2)}
+    styles: dict[str, tuple[str, Dashes, float]] = {TRUTH: ("black", "-", 2.2), method: (BLUE, "-", 2.2)}
     for index, name in enumerate(others):
         styles[name] = (_COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)], 1.6)
     for name in (TRUTH, method, *others):
@@ -72,7 +72,7 @@ def spectra(view: View, method: str) -> Figure:
     axes.set_xlabel("wavelength (km); shaded: the finest third, as in the fine-scale power", fontsize=10)
     axes.set_ylabel("variance" if view.units == "1" else f"variance ({_squared(view.units)})", fontsize=10)
     axes.legend(fontsize=10, frameon=False)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -98,8 +98,8 @@ def training(log: Sequence[Mapping[str, float]]) -> Figure:
     figure = Figure(figsize=(7.5, 3.4), layout="constrained")
     axes = figure.add_subplot()
     for key, label, colour, style in (
-        ("loss", "training", _GREY, "-"),
-        ("validation_loss", "validation", _BLUE, "o-"),
+        ("loss", "training", GREY, "-"),
+        ("validation_loss", "validation", BLUE, "o-"),
     ):
         points = [(row["step"], row[key]) for row in log if row.get(key) is not None and np.isfinite(row[key])]
         if points:
@@ -114,7 +114,7 @@ def training(log: Sequence[Mapping[str, float]]) -> Figure:
     axes.set_ylabel("loss (of scaled values, no units)", fontsize=10)
     if axes.lines:
         axes.legend(fontsize=10, frameon=False)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -122,7 +122,8 @@ def _squared(units: str) -> str:
     return f"{pretty(units)}²" if units.isalpha() else f"({pretty(units)})²"
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """A quiet frame: no box, a light grid behind."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)
     axes.grid(True, color="#e3e6ea", linewidth=0.8)

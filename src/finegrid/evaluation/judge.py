@@ -107,4 +107,4 @@ def _judge(case: Case, *, block: int | None, seed: int) -> Judged:
     draws = draws_for(tallies, block=block, step_seconds=step_seconds(case.truth), seed=seed)
     floor = floor_of(case, reference)
     scores = above(compare(tallies, variable=case.name, units=reference.units or "1", draws=draws), floor)
-    return Judged(case, reference, draws, scores, view_of(case, reference, tallies), floor)
+    return Judged(case, reference, draws, scores, view_of(case, reference, tallies, draws), floor)

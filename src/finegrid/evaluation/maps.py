@@ -48,34 +48,47 @@ class Panel:
 
 def maps(view: View, method: str) -> Figure:
     """Coarse field, prediction and truth; below, errors of the prediction and the strongest baseline."""
-    fields = _field_panels(view, method)
-    below = _error_panels(view, method)
-    columns = max(len(fields), len(below))
-    ratio = Plane(view.grid).height_over_width
-    height = 2 * (_PANEL_WIDTH * ratio + 1.15)
+    mean = f", mean of {view.members}" if view.members > 1 else ""
+    prediction = Panel(f"{method}{mean}", view.prediction, view.grid, _FIELDS)
+    return _sheet(view, [[*_coarse(view), prediction, _truth(view)], _error_panels(view, method)])
+
+
+def members(view: View) -> Figure:
+    """Coarse field, truth and mean over the members; below, some members: each as rough as the truth should be."""
+    if view.ensemble is None:
+        raise ValueError("a single prediction has no members to draw")
+    mean = Panel(f"mean of {view.members} members", view.prediction, view.grid, _FIELDS)
+    each = [Panel(f"member {n}", values, view.grid, _FIELDS) for n, values in enumerate(view.ensemble.members, 1)]
+    return _sheet(view, [[*_coarse(view), _truth(view), mean], each])
+
+
+def _sheet(view: View, rows: list[list[Panel]]) -> Figure:
+    """Rows of maps, with a colour bar for each scale."""
+    columns, panels = max(map(len, rows)), [panel for row in rows for panel in row]
+    bars = len({frozenset(panel.scale for panel in row) for row in rows})
+    height = len(rows) * (_PANEL_WIDTH * Plane(view.grid).height_over_width + 0.45) + 0.7 * bars
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.08)
     figure = Figure(figsize=(_PANEL_WIDTH * columns, float(np.clip(height, 5, 16))), layout=layout)
-    for row, panels in enumerate((fields, below)):
-        drawn = {}
-        for column, panel in enumerate(panels):
-            axes = figure.add_subplot(2, columns, row * columns + column + 1)
+    drawn = {}
+    for number, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            axes = figure.add_subplot(len(rows), columns, number * columns + column + 1)
             drawn[axes] = panel
             _draw(axes, panel, view.grid, _norm(panel, panels), first=column == 0)
-        for scale in dict.fromkeys(panel.scale for panel in panels):
-            shared = [axes for axes, panel in drawn.items() if panel.scale == scale]
-            _colour_bar(figure, shared, drawn[shared[0]], panels, view.units)
+    for scale in dict.fromkeys(panel.scale for panel in panels):
+        shared = [axes for axes, panel in drawn.items() if panel.scale == scale]
+        _colour_bar(figure, shared, drawn[shared[0]], panels, view.units)
     return figure
 
 
-def _field_panels(view: View, method: str) -> list[Panel]:
-    mean = f", mean of {view.members}" if view.members > 1 else ""
-    panels = [
-        Panel(f"{method}{mean}", view.prediction, view.grid, _FIELDS),
-        Panel(TRUTH, view.truth, view.grid, _FIELDS),
-    ]
-    if view.coarse is not None and view.coarse_grid is not None:
-        panels.insert(0, Panel("coarse field", view.coarse, view.coarse_grid, _FIELDS))
-    return panels
+def _coarse(view: View) -> list[Panel]:
+    if view.coarse is None or view.coarse_grid is None:
+        return []
+    return [Panel("coarse field", view.coarse, view.coarse_grid, _FIELDS)]
+
+
+def _truth(view: View) -> Panel:
+    return Panel(TRUTH, view.truth, view.grid, _FIELDS)
 
 
 def _error_panels(view: View, method: str) -> list[Panel]:
@@ -153,6 +166,7 @@ def _degrees(value: float, positive: str, negative: str) -> str:
 
 
 def _colour_bar(figure: Figure, shared: list[Axes], panel: Panel, panels: list[Panel], units: str) -> None:
+    across = len({place.colspan.start for axes in shared if (place := axes.get_subplotspec()) is not None})
     bar = figure.colorbar(
         ScalarMappable(_norm(panel, panels), panel.scale),
         ax=shared,
@@ -160,13 +174,13 @@ def _colour_bar(figure: Figure, shared: list[Axes], panel: Panel, panels: list[P
         extend="max" if panel.scale == _ERRORS else "both",
         fraction=0.05,
         pad=0.02,
-        aspect=18 * len(shared),
+        aspect=18 * across,
         shrink=0.9,
     )
     meaning = {_FIELDS: "value", _DIFFERENCES: "prediction − truth", _ERRORS: "RMSE over time"}[panel.scale]
     bar.set_label(labelled(meaning, units), fontsize=10)
     bar.ax.tick_params(labelsize=9)
-    bar.locator = MaxNLocator(4 * len(shared), steps=[1, 2, 5, 10])
+    bar.locator = MaxNLocator(4 * across, steps=[1, 2, 5, 10])
     bar.update_ticks()
 
 

@@ -19,15 +19,15 @@ from string import Template
 from matplotlib.figure import Figure
 
 from finegrid.conventions import InputError
-from finegrid.evaluation import figures, floor_tables
+from finegrid.evaluation import figures, floor_tables, maps
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.agreement_figures import section
-from finegrid.evaluation.maps import maps
+from finegrid.evaluation.ensemble_figures import honesty
 from finegrid.evaluation.metrics import METRICS
 from finegrid.evaluation.portrait import climate_table, portrait
 from finegrid.evaluation.scores import Score, Scores, View
 from finegrid.evaluation.value_table import ValueTable
-from finegrid.evaluation.verdict import verdict
+from finegrid.evaluation.verdict import dispersion, verdict
 from finegrid.evaluation.wording import cell, floor_cell, floor_label, heading, number, units_of
 
 _DPI = 150
@@ -88,7 +88,7 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
             narrow=True,
         ),
         _picture(
-            maps(view, method),
+            maps.maps(view, method),
             f"Maps of {view.label}: coarse field, {method}, truth and errors",
             f"{_sentence(view.label)} at {view.time}: the time whose error is the median one, neither the "
             "best nor the "
@@ -109,10 +109,41 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
                 narrow=True,
             )
         )
+    parts += _members(evaluation, view)
     parts += _climate(evaluation, view)
     parts += [floor_tables.html(floor) for floor in evaluation.floors if floor.variable == view.variable]
     parts += [section(found) for found in agreements if found.name == view.variable]
     return '<section class="variable">' + "\n".join(parts) + "</section>"
+
+
+def _members(evaluation: Scores, view: View) -> list[str]:
+    """Some members beside the truth, and whether the ensemble is honest; nothing for a single prediction."""
+    ensemble, score = view.ensemble, evaluation.of(view.variable, "spread-skill").get(evaluation.method)
+    if ensemble is None or score is None:
+        return []
+    outside = ensemble.outside
+    band = (
+        "There are too few times for a sampling band."
+        if outside is None
+        else f"{outside} of {len(ensemble.ranks)} bars lie outside the 95 % band of a flat histogram (by chance, one "
+        "in twenty does)."
+    )
+    return [
+        f"<h3>{escape(_sentence(evaluation.method))} as an ensemble of {view.members} members</h3>",
+        _picture(
+            maps.members(view),
+            f"Maps of {view.label}: truth, mean over members and single members",
+            "The same time. A member is one possible field, as rough as the truth and with extremes as large; "
+            f"the first {len(ensemble.members)} are drawn. Their mean is smooth by right. One colour scale for all.",
+        ),
+        _picture(
+            honesty(ensemble, view.units),
+            "Histogram of the truth's rank among the members, and spread of the members against error of their mean",
+            f"Left: a hump in the middle means too much spread, high ends too little, a slope a bias. {band} Right: "
+            "spread and error should be equal of the surest and of the least sure times alike. Taken together, the "
+            f"ensemble {dispersion(score)}.",
+        ),
+    ]
 
 
 def _climate(evaluation: Scores, view: View) -> list[str]:
@@ -238,8 +269,9 @@ def _words_table(content: str) -> str:
 def _reading() -> Sequence[str]:
     return (
         "All means are weighted by the area of the cells. RMSE, mean absolute error, bias, correlation and structural "
-        "similarity judge the mean over members; fine-scale power (its ratio to the truth), negative values (their "
-        "share), the departure from the coarse field (the largest, relative) and CRPS (fair; the absolute error where "
-        "there is one member) judge the members themselves.",
+        "similarity judge the mean over members; fine-scale power and the 99.9th percentile (ratios to the truth), "
+        "negative values (their share), the departure from the coarse field (the largest, relative) and CRPS (fair; "
+        "the absolute error where there is one member) judge the members themselves. Where an ensemble is honest, "
+        "spread over error is one, and the departure of the truth's ranks from a flat histogram (summed) small.",
         "Scores hold for this region, period and reference only; they say nothing about other climates.",
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from finegrid.evaluation.averaging import Array
+from finegrid.evaluation.ensembles import Ensemble
 from finegrid.evaluation.floor import Floor
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.metrics import METRICS
@@ -77,6 +78,7 @@ class View:
         errors: root-mean-square error over time in each cell (y, x), by method.
         wavenumbers: see `metrics.spectrum`; empty where there is no spectrum.
         spectra: variance in each ring of wavenumbers by method, and of the truth.
+        ensemble: what is drawn of the members; None for a single prediction.
     """
 
     variable: str
@@ -94,6 +96,7 @@ class View:
     errors: Mapping[str, Array]
     wavenumbers: Array
     spectra: Mapping[str, Array]
+    ensemble: Ensemble | None = None
 
 
 @dataclass(frozen=True)

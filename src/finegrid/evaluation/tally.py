@@ -80,14 +80,15 @@ def tally(case: Case, reference: Reference) -> Mapping[str, Tally]:
     Raises:
         InputError: when a prediction is missing where there is a truth.
     """
-    metrics = [metric for metric in METRICS.values() if metric.applies(reference)]
-    tallies = {method: Tally(metrics) for method in case.predictions}
     members = max(field.sizes["member"] for field in case.predictions.values())
+    applying = [metric for metric in METRICS.values() if metric.applies(reference)]
+    metrics = [metric for metric in applying if members > 1 or not metric.of_members]
+    tallies = {method: Tally(metrics) for method in case.predictions}
     for part in parts_of(case.truth.sizes["time"], members * reference.grid.size):
         truth = loaded(case.truth, part)
         coarse = None if case.coarse is None else loaded(case.coarse, part)
         for method, prediction in case.predictions.items():
-            tallies[method].add(Block(loaded(prediction, part), truth, reference, coarse))
+            tallies[method].add(Block(loaded(prediction, part), truth, reference, coarse, part.start))
     for method, each in tallies.items():
         _check_complete(each, method, case)
     return tallies

@@ -8,6 +8,9 @@ from finegrid.evaluation.metrics import CONSERVED, METRICS
 from finegrid.evaluation.scores import MAIN_METRIC, Score, Scores
 from finegrid.evaluation.wording import number, pretty, range_of, with_units
 
+_FITTING = 0.05
+"""Departure from one of a ratio of spread and error that is too small to matter."""
+
 
 def verdict(evaluation: Scores) -> str:
     """Who has the smallest error of each variable, with figures, and whether the coarse field is kept."""
@@ -24,17 +27,19 @@ def _clause(evaluation: Scores, variable: str) -> str:
     if rival is None:
         extent = range_of(own.low, own.high)
         between = f" (95 % interval {extent})" if extent else ""
-        return f"{about}, {own.method} has a {figures}{between}, and no baseline says whether that is good"
+        good = "and no baseline says whether that is good"
+        return f"{about}, {own.method} has a {figures}{between}, {good}{_as_ensemble(evaluation, variable)}"
     against = f"{figures} against {with_units(rival.value, rival.units)}"
+    members = _as_ensemble(evaluation, variable)
     worse = rival if own.best else own
     if worse.tied:
         undecided = _undecided(worse, own, rival)
-        return f"{about}, {own.method} and the strongest baseline, {rival.method}, {undecided}: {against}"
+        return f"{about}, {own.method} and the strongest baseline, {rival.method}, {undecided}: {against}{members}"
     against += (
         f" (95 % interval of the difference {range_of(worse.gap_low, worse.gap_high)} {pretty(own.units)}".rstrip()
         + ")"
     )
-    against += _as_ensemble(evaluation, variable)
+    against += members
     if own.best:
         share = number(100 * (1 - own.value / rival.value), digits=2)
         return f"{about}, {own.method} beats the strongest baseline, {rival.method}, by {share} %: {against}"
@@ -42,15 +47,37 @@ def _clause(evaluation: Scores, variable: str) -> str:
 
 
 def _as_ensemble(evaluation: Scores, variable: str) -> str:
-    """What the error of the mean does not say of an ensemble: its CRPS beside the best of the baselines."""
+    """What the error of the mean does not say of an ensemble: its CRPS, and whether its spread is honest."""
     members = next((view.members for view in evaluation.views if view.variable == variable), 1)
+    spread = evaluation.of(variable, "spread-skill").get(evaluation.method)
+    if members < 2 or spread is None:
+        return ""
+    told = [f"has a CRPS of {each}" for each in _compared(evaluation, variable)]
+    return f"; as an ensemble of {members} members it {' and '.join([*told, dispersion(spread)])}"
+
+
+def _compared(evaluation: Scores, variable: str) -> list[str]:
+    """The CRPS beside the best of the baselines, where there is one."""
     scores = evaluation.of(variable, "crps")
     rivals = {name: each for name, each in scores.items() if name != evaluation.method and not np.isnan(each.value)}
-    if members < 2 or evaluation.method not in scores or not rivals:
-        return ""
+    if not rivals:
+        return []
     rival = min(rivals, key=lambda name: rivals[name].value)
     own, other = (with_units(scores[name].value, scores[name].units) for name in (evaluation.method, rival))
-    return f"; as an ensemble of {members} members it has a CRPS of {own}, and {rival} one of {other}"
+    return [f"{own} (the best of the others, {rival}, has {other})"]
+
+
+def dispersion(score: Score) -> str:
+    """Whether members are as far apart as they are from the truth, from the ratio of the two."""
+    if np.isnan(score.value):
+        return "has no error to compare its spread with"
+    ratio = f"its spread is {number(score.value)} times its error"
+    # Without an interval comparisons with its ends are false, and the ratio alone decides.
+    if score.value < 1 - _FITTING and not score.high >= 1:
+        return f"is underdispersive, too sure of itself ({ratio})"
+    if score.value > 1 + _FITTING and not score.low <= 1:
+        return f"is overdispersive, less sure of itself than it could be ({ratio})"
+    return f"has the spread that its error asks for ({ratio})"
 
 
 def _label(evaluation: Scores, variable: str) -> str:

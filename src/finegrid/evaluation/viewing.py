@@ -12,6 +12,8 @@ import xarray as xr
 
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
+from finegrid.evaluation.ensembles import ensemble_of
+from finegrid.evaluation.intervals import Draws
 from finegrid.evaluation.metrics import Reference
 from finegrid.evaluation.metrics.base import loaded
 from finegrid.evaluation.scores import MAIN_METRIC, View
@@ -21,7 +23,7 @@ from finegrid.grids import Grid
 TRUTH = "truth"
 
 
-def view_of(case: Case, reference: Reference, tallies: Mapping[str, Tally]) -> View:
+def view_of(case: Case, reference: Reference, tallies: Mapping[str, Tally], draws: Draws | None) -> View:
     """Everything about one variable that is drawn, loaded into memory: some fields of one time each."""
     judged, *others = case.predictions
     index = median_time(tallies[judged].totals(MAIN_METRIC).per_time()[0])
@@ -43,6 +45,7 @@ def view_of(case: Case, reference: Reference, tallies: Mapping[str, Tally]) -> V
         errors={name: each.error_map() for name, each in tallies.items()},
         wavenumbers=wavenumbers,
         spectra=spectra,
+        ensemble=ensemble_of(case.predictions[judged], tallies[judged], draws, index),
     )
 
 

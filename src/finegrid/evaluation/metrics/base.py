@@ -34,12 +34,14 @@ class Block:
         truth: (time, y, x).
         reference: what is known about the truth as a whole.
         coarse: (time, y, x) on the coarse grid, where there is one.
+        first: number of its first time among all times.
     """
 
     prediction: Array
     truth: Array
     reference: Reference
     coarse: Array | None = None
+    first: int = 0
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -92,6 +94,8 @@ class Metric:
         extreme: the largest statistic counts and not the mean.
         resolution: scores closer to the best than this count as perfect.
         proportional: whether half the best score is as far from it as twice.
+        of_members: whether it says nothing about a single prediction; its score is NaN then.
+        summed: the totals of a block, where statistics are too many to be held for each point.
     """
 
     name: str
@@ -105,9 +109,13 @@ class Metric:
     extreme: bool = False
     resolution: float = 0.0
     proportional: bool = False
+    of_members: bool = False
+    summed: Callable[[Block], Totals] | None = None
 
     def totals(self, block: Block) -> Totals:
         """Sums over the points of each time of the block."""
+        if self.summed is not None:
+            return self.summed(block)
         return Totals.of(self.statistics(block), self.weights(block.reference), extreme=self.extreme)
 
     def distance(self, scores: Array) -> Array:
@@ -126,7 +134,8 @@ class Metric:
             raise InputError(
                 f"got the metric '{self.name}' for the variable '{reference.name}'; expected one that it is "
                 "for "
-                "(a coarse field for 'violation', a variable that cannot be negative for 'negatives'); "
+                "(a coarse field for 'violation', a variable that cannot be negative for 'negatives' and "
+                "'high-quantile'); "
                 "leave it out"
             )
         if "member" not in prediction.dims:
@@ -147,7 +156,7 @@ def blocks(
     """The fields block by block, loaded one at a time."""
     for part in parts_of(truth.sizes["time"], prediction.size // max(1, prediction.sizes["time"])):
         mean = None if coarse is None else loaded(coarse, part)
-        yield Block(loaded(prediction, part), loaded(truth, part), reference, mean)
+        yield Block(loaded(prediction, part), loaded(truth, part), reference, mean, part.start)
 
 
 def loaded(field: xr.DataArray, part: slice) -> Array:

@@ -53,7 +53,8 @@ def _below_zero(block: Block) -> Array:
     return np.where(block.known, share, np.nan)[None]
 
 
-def _never_negative(reference: Reference) -> bool:
+def never_negative(reference: Reference) -> bool:
+    """Variables without values below zero."""
     return reference.never_negative
 
 
@@ -61,4 +62,4 @@ RMSE = Metric("rmse", "RMSE", square_error, lambda means: np.sqrt(means[0]), in_
 MAE = Metric("mae", "mean abs. error", _absolute_error, first, in_units=True)
 BIAS = Metric("bias", "bias", _error, first, in_units=True)
 CORRELATION = Metric("correlation", "correlation", _moments, _centred, best=1.0)
-NEGATIVES = Metric("negatives", "negative values", _below_zero, first, applies=_never_negative)
+NEGATIVES = Metric("negatives", "negative values", _below_zero, first, applies=never_negative)

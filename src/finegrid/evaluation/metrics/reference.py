@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from finegrid.data.matching import COVERED
 from finegrid.evaluation.averaging import Array
+from finegrid.evaluation.metrics.magnitudes import Magnitudes
 from finegrid.grids import Grid, Operator
 
 _TIMES_AT_ONCE = 256
+EXCEEDED = 1e-3
+"""Part of the values that exceed the percentile by which extremes are judged."""
 
 # Beginnings of CF standard names of quantities that cannot be negative, and units that say the same.
 _POSITIVE_NAMES = (
@@ -62,6 +65,7 @@ class Reference:
         inside: coarse cells that lie within the fine domain (y, x).
         typical: mean magnitude of the coarse field.
         disagreement: root-mean-square difference between the truth's block means and the coarse field.
+        tail: about its 99.9th percentile over cells and times; NaN where that is not positive.
     """
 
     name: str
@@ -76,28 +80,31 @@ class Reference:
     inside: NDArray[np.bool_] | None = None
     typical: float = np.nan
     disagreement: float = np.nan
+    tail: float = np.nan
 
     @classmethod
     def of(cls, truth: xr.DataArray, coarse: xr.DataArray | None = None) -> Reference:
         """Read a harmonised truth once, in blocks of time."""
-        lowest, highest = np.inf, -np.inf
+        lowest, highest, magnitudes = np.inf, -np.inf, Magnitudes()
         ever = np.zeros((truth.sizes["y"], truth.sizes["x"]), dtype=bool)
         complete = np.ones_like(ever)
         for values in _times_of(truth):
             known = np.isfinite(values)
+            magnitudes.add(values)
             lowest = min(lowest, float(np.min(values, where=known, initial=np.inf)))
             highest = max(highest, float(np.max(values, where=known, initial=-np.inf)))
             ever |= known.any(axis=0)
             complete &= known[known.any(axis=(1, 2))].all(axis=0)
         grid, attributes = Grid.of(truth), truth.attrs
         words = str(truth.name), str(attributes.get("units", "")), str(attributes.get("standard_name", ""))
+        tail = magnitudes.exceeded_by(EXCEEDED)
         if coarse is None:
-            return cls(*words, grid, lowest, highest, ever, complete & ever)
+            return cls(*words, grid, lowest, highest, ever, complete & ever, tail=tail)
         target = Grid.of(coarse)
         operator = Operator.conservative(grid, target)
         # A coarse cell that sticks out of the fine domain cannot be compared with the mean of a part of it.
         inside = operator.coverage >= COVERED
-        reference = cls(*words, grid, lowest, highest, ever, complete & ever, operator, inside)
+        reference = cls(*words, grid, lowest, highest, ever, complete & ever, operator, inside, tail=tail)
         typical, disagreement = _agreement(truth, coarse, reference)
         return replace(reference, typical=typical, disagreement=disagreement)
 
