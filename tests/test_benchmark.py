@@ -24,7 +24,7 @@ def task(request):
     tiny = synthetic.generate(shape=(8, 12), times=60, seed=1)
     patch = pytest.MonkeyPatch()
     request.addfinalizer(patch.undo)
-    patch.setattr("finegrid.benchmark.tasks._synthetic", lambda: tiny)
+    patch.setattr("finegrid.benchmark.task._synthetic", lambda: tiny)
     return replace(find_task("synthetic-x4"), variables=("tas",))
 
 

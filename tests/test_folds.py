@@ -106,7 +106,7 @@ def task():
     """A task of eight by twelve cells and 200 days."""
     tiny = synthetic.generate(shape=(8, 12), times=200, seed=1)
     patch = pytest.MonkeyPatch()
-    patch.setattr("finegrid.benchmark.tasks._synthetic", lambda: tiny)
+    patch.setattr("finegrid.benchmark.task._synthetic", lambda: tiny)
     yield replace(find_task("synthetic-x4"), methods={"mean-map": {}, "bilinear": {"members": 3}})
     patch.undo()
 

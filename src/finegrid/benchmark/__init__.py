@@ -2,6 +2,7 @@
 
 from finegrid.benchmark.results import Result, Trial, ranked, write
 from finegrid.benchmark.run import run
-from finegrid.benchmark.tasks import TASKS, Task, find_task
+from finegrid.benchmark.task import Task
+from finegrid.benchmark.tasks import TASKS, find_task
 
 __all__ = ["TASKS", "Result", "Task", "Trial", "find_task", "ranked", "run", "write"]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import adjusting, pairs, remapping, skill, speed, statistical
+from finegrid.benchmark import adjusting, heads, pairs, remapping, skill, speed, statistical
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -33,6 +33,9 @@ SECTIONS: dict[str, Section] = {
     "applying": remapping.applying,
     "streaming": remapping.streaming,
     "adjusting": adjusting.adjusting,
+    "heads-mrms": heads.mrms,
+    "heads-era5": heads.era5,
+    "heads-racmo": heads.racmo,
     "statistical": statistical.observed,
     "statistical-racmo": statistical.racmo,
     "patterns": statistical.patterns,

@@ -39,6 +39,12 @@ def observed() -> Options:
     return {f"{name}+none": {} for name in names}
 
 
+def patchwork() -> Options:
+    """For patches of several regions: what learns a place (a mean map, a position) is not asked."""
+    names = ("bicubic+none", "bicubic", "bicubic+multiplicative", "ridge", "ridge+multiplicative", "analogues")
+    return {name: {} for name in (*names, "resnet", "resnet+multiplicative")}
+
+
 def emulators() -> Options:
     """For a scenario, whose coarse runs are others than those of the truth: nothing is to be conserved."""
     small: Mapping[str, Any] = {"settings": {"steps": 300}, "backbone": {"width": 16}}

@@ -17,7 +17,7 @@ from typing import Any
 import xarray as xr
 
 from finegrid import __version__
-from finegrid.benchmark.tasks import Task
+from finegrid.benchmark.task import Task
 from finegrid.downscalers import Downscaler, NeuralDownscaler
 from finegrid.evaluation import Evaluation, Score
 from finegrid.evaluation.floor_tables import markdown

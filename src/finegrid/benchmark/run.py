@@ -5,7 +5,8 @@ What is held back is the last block of the task, or each of several folds in tur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from finegrid.backbones import BACKBONES
 from finegrid.benchmark.folds import Part, Protocol, crossed, held_back
 from finegrid.benchmark.results import Result, Trial, write
-from finegrid.benchmark.tasks import Task
+from finegrid.benchmark.task import Task
 from finegrid.conventions import InputError, harmonise
 from finegrid.data.joining import along_time
 from finegrid.data.members import mean_of_members
@@ -149,12 +151,25 @@ def _unfitted(task: Task, name: str, settings: Settings) -> Downscaler:
     options = {key: value for key, value in given.items() if key not in _OF_THE_RUN}
     own = dict(given.get("settings", {}))
     predictors = {"predictors": task.predictors} if task.predictors else {}
-    common: dict[str, Any] = {"variables": {each: each for each in task.variables}, **predictors, **options}
+    common: dict[str, Any] = {"variables": {each: each for each in task.variables}, **predictors}
+    common |= with_shared(task.options, options, named(name))
     if not isinstance(named(name), NeuralDownscaler):
         return named(name, **common)
     if settings.steps is not None:
         own["steps"] = min(settings.steps, own.get("steps", settings.steps))
     return named(name, **common, settings=replace(settings, **own))
+
+
+def with_shared(shared: Mapping[str, Any], own: Mapping[str, Any], downscaler: Downscaler) -> dict[str, Any]:
+    """A method's own options and those that a task has for all methods that know them; tables are joined."""
+    known = {key: each for key, each in shared.items() if hasattr(downscaler, key)}
+    if isinstance(downscaler, NeuralDownscaler) and "backbone" in known:
+        backbone = downscaler.backbone
+        name = backbone if isinstance(backbone, str) else str(backbone["name"])
+        taken = inspect.signature(BACKBONES[name]).parameters
+        known["backbone"] = {key: each for key, each in known["backbone"].items() if key in taken}
+    tables = {key: {**each, **own.get(key, {})} for key, each in known.items() if isinstance(each, Mapping)}
+    return {**known, **own, **tables}
 
 
 def judged(task: Task, trials: Sequence[Trial], material: Material, protocol: Protocol) -> Evaluation:
@@ -172,7 +187,8 @@ def judged(task: Task, trials: Sequence[Trial], material: Material, protocol: Pr
         task=task.title,
         split=protocol.words,
         variables=list(task.variables),
-        indices=True,
+        block=task.block,
+        indices=task.regions is None,  # nominal days have no climate
     )
 
 

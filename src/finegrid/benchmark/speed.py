@@ -19,7 +19,8 @@ from torch import Tensor
 
 from finegrid.benchmark.figures import Bench, Figure
 from finegrid.benchmark.pairs import HARD, PAIRS
-from finegrid.benchmark.tasks import Task, find_task
+from finegrid.benchmark.task import Task
+from finegrid.benchmark.tasks import find_task
 from finegrid.data import open_fields, write
 from finegrid.downscalers import NeuralDownscaler, load
 from finegrid.downscalers.conservation import Conservation, Given
