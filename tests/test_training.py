@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from finegrid.conventions import InputError
 from finegrid.heads import Conditions, Head
-from finegrid.training import SCHEDULES, Interrupted, Samples, Settings, checkpoint, chosen_device, train
+from finegrid.training import SCHEDULES, Diverged, Interrupted, Samples, Settings, checkpoint, chosen_device, train
 from finegrid.training.batches import batch_at
 from finegrid.training.checkpoint import Progress, State
 from finegrid.training.log import Log
@@ -282,11 +282,72 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         checkpoint.load(tmp_path, fingerprint="job")
 
 
-def test_a_loss_that_is_not_a_number_is_told(tmp_path):
-    material = samples()
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_a_loss_that_is_not_a_number_stops_the_run_before_it_spoils_the_weights(clip):
+    material, trained = samples(), head()
     material.given.features[3] = torch.inf
-    with pytest.raises(InputError, match=r"the loss is not a number at step \d+.*training.learning_rate"):
-        train(head(), material, settings())
+    with pytest.raises(Diverged, match=r"the loss is not a number at step \d+.*learning_rate to 0.017 .*training.clip"):
+        train(trained, material, settings(clip=clip))
+    assert all(torch.isfinite(each).all() for each in trained.parameters())
+
+
+class _Root(LinearHead):
+    """Its loss is finite and its gradient is not, where it is perfect."""
+
+    def loss(self, fine: Tensor, given: Conditions) -> Tensor:
+        return (0.0 * super().loss(fine, given)).sqrt()
+
+
+def test_a_gradient_that_is_not_a_number_stops_the_run_too():
+    torch.manual_seed(0)
+    trained = _Root()
+    with pytest.raises(Diverged, match="the gradient of the loss is not a number at step 1;"):
+        train(trained, samples(), settings())
+    assert all(torch.isfinite(each).all() for each in trained.parameters())
+
+
+def test_trial_steps_that_diverge_say_so():
+    material = samples()
+    material.given.features[:] = torch.inf
+    with pytest.raises(Diverged, match="the loss is not a number at step 1;"):
+        train(head(), material, settings(budget=1.0, steps=None))
+
+
+class _Spoilt(LinearHead):
+    """Its loss is a number for some steps only."""
+
+    def __init__(self, *, good: int) -> None:
+        super().__init__()
+        self.good = good
+
+    def loss(self, fine: Tensor, given: Conditions) -> Tensor:
+        self.good -= self.training
+        return super().loss(fine, given) * (1.0 if self.good >= 0 else torch.nan)
+
+
+def test_the_last_good_state_is_kept_and_a_run_goes_on_from_it_with_a_lower_rate(tmp_path):
+    material, judges = samples(), samples(16, seed=1)
+    torch.manual_seed(0)
+    spoilt = _Spoilt(good=30)
+    with pytest.raises(
+        Diverged, match=r"step 31;.*good state, of step 29, is in .*checkpoint.safetensors: resume with"
+    ):
+        train(spoilt, material, settings(), validation=judges, folder=tmp_path, fingerprint="job")
+    kept = checkpoint.load(tmp_path, fingerprint="job")
+    assert kept.progress.step == 29
+    assert kept.best and all(torch.isfinite(each).all() for each in (*kept.weights.values(), *kept.best.values()))
+    trained = head()
+    lower = settings(learning_rate=0.01)
+    outcome = train(trained, material, lower, validation=judges, folder=tmp_path, fingerprint="job", resume=True)
+    assert outcome.steps == 50
+    assert outcome.validation_loss <= kept.progress.best
+
+
+def test_a_validation_loss_that_is_not_a_number_is_told():
+    judges = samples(16, seed=1)
+    judges.given.features[3] = torch.nan
+    with pytest.raises(Diverged, match="the validation loss is not a number at step 1;"):
+        train(head(), samples(), settings(), validation=judges)
 
 
 def test_early_stopping_keeps_the_best_weights():

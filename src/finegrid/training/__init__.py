@@ -1,8 +1,22 @@
 """How a head is trained: settings, one loop, schedules, checkpoints, logs."""
 
+from finegrid.training.augmentation import SYMMETRIES, Symmetry, symmetries_of
 from finegrid.training.batches import Samples
+from finegrid.training.divergence import Diverged
 from finegrid.training.loop import Interrupted, Outcome, chosen_device, train
 from finegrid.training.schedule import SCHEDULES
 from finegrid.training.settings import Settings
 
-__all__ = ["SCHEDULES", "Interrupted", "Outcome", "Samples", "Settings", "chosen_device", "train"]
+__all__ = [
+    "SCHEDULES",
+    "SYMMETRIES",
+    "Diverged",
+    "Interrupted",
+    "Outcome",
+    "Samples",
+    "Settings",
+    "Symmetry",
+    "chosen_device",
+    "symmetries_of",
+    "train",
+]

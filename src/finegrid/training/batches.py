@@ -13,14 +13,22 @@ import torch
 from torch import Tensor
 
 from finegrid.heads import Conditions
+from finegrid.training.augmentation import SYMMETRIES, Symmetry, turned
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Fine fields (sample, output, H, W), NaN where missing, and what is known about each."""
+    """Fine fields (sample, output, H, W), NaN where missing, and what is known about each.
+
+    Attributes:
+        fine: the fields.
+        given: what a head is told about them.
+        symmetries: ways in which a training step may turn them; the one that changes nothing is one of them.
+    """
 
     fine: Tensor
     given: Conditions
+    symmetries: tuple[Symmetry, ...] = SYMMETRIES[:1]
 
     def __len__(self) -> int:
         return len(self.fine)
@@ -36,14 +44,17 @@ class Samples:
 
     def to(self, device: torch.device | str) -> Samples:
         """The same on another device."""
-        return Samples(self.fine.to(device), self.given.to(device))
+        return Samples(self.fine.to(device), self.given.to(device), self.symmetries)
 
 
 def batch_at(step: int, samples: Samples, *, batch: int, seed: int) -> tuple[Tensor, Conditions]:
-    """The batch of one step: the next samples of a shuffled epoch, whole batches only."""
+    """The batch of one step: the next samples of a shuffled epoch, whole batches only, turned where they may be."""
     count = len(samples)
     size = min(batch, count)
     epoch, turn = divmod(step, max(count // size, 1))
     generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + epoch)
     indices = torch.randperm(count, generator=generator)[turn * size : (turn + 1) * size]
-    return samples.at(indices.to(samples.fine.device))
+    fine, given = samples.at(indices.to(samples.fine.device))
+    if len(samples.symmetries) == 1:
+        return fine, given
+    return turned(fine, given, samples.symmetries, torch.Generator().manual_seed((seed + 1) * 7_368_787 + step))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -38,6 +38,9 @@ class Progress:
     stale: int = 0
 
 
+_GROUPS = ("weights", "average", "best", "moments")
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """Everything that a run needs to go on."""
@@ -49,8 +52,10 @@ class State:
     moments: Mapping[str, Tensor] = field(default_factory=dict)
     random: Tensor = field(default_factory=torch.get_rng_state)
 
-
-_GROUPS = ("weights", "average", "best", "moments")
+    def copied(self) -> State:
+        """The same as it is now, whatever the run does next."""
+        groups = {name: {key: each.detach().clone() for key, each in getattr(self, name).items()} for name in _GROUPS}
+        return State(replace(self.progress), random=self.random, **groups)
 
 
 def save(state: State, folder: Path, *, fingerprint: str) -> Path:

@@ -28,9 +28,10 @@ from torch import Tensor
 
 from finegrid.conventions import InputError
 from finegrid.heads import Head
-from finegrid.training import checkpoint
+from finegrid.training import checkpoint, divergence
 from finegrid.training.batches import Samples, batch_at
 from finegrid.training.checkpoint import Progress, State
+from finegrid.training.divergence import Diverged, check_finite, diverged
 from finegrid.training.interruption import HeldBack
 from finegrid.training.log import Log
 from finegrid.training.schedule import SCHEDULES
@@ -89,7 +90,8 @@ def train(
 
     Raises:
         Interrupted: on Ctrl-C when there is a folder, after saving the state.
-        InputError: when the loss is not a number, or there is nothing to resume from.
+        Diverged: when the loss is not a number, after saving the last good state when there is a folder.
+        InputError: when there is nothing to resume from.
     """
     device = chosen_device(settings.device)
     run = _Run(head.to(device), samples.to(device), settings, device)
@@ -104,9 +106,11 @@ def train(
     with Log(folder, steps=steps, start=done, bar=progress, tensorboard=events) as log, HeldBack() as ctrl_c:
         try:
             run.go(log, judged, folder, fingerprint, ctrl_c)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Diverged) as stop:
             if folder is None:
                 raise
+            if isinstance(stop, Diverged):
+                raise divergence.kept(stop, run.good, folder, fingerprint) from None
             checkpoint.save(run.state(), folder, fingerprint=fingerprint)
             raise Interrupted(f"stopped at step {run.progress.step} of {run.progress.steps}") from None
     run.finish(judged is not None)
@@ -140,6 +144,7 @@ class _Run:
         self.head, self.samples, self.settings, self.device = head, samples, settings, device
         self.average = copy.deepcopy(head).eval()
         self.best: dict[str, Tensor] = {}
+        self.good: State | None = None
         self.optimiser = torch.optim.AdamW(
             head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -164,7 +169,6 @@ class _Run:
 
     def go(self, log: Log, validation: Samples | None, folder: Path | None, fingerprint: str, ctrl_c: HeldBack) -> None:
         """Steps until the plan, the patience or the budget ends."""
-        every = max(1, self.progress.steps // _JUDGEMENTS)
         before, started = self.progress.seconds, time.perf_counter()
         saved, losses = started, []
         while self.progress.step < self.progress.steps:
@@ -172,7 +176,7 @@ class _Run:
             now = time.perf_counter()
             self.progress.seconds = before + now - started
             log.advance(self.progress.step)
-            if self.progress.step % every == 0 or self.progress.step == self.progress.steps:
+            if self.progress.step % self.every == 0 or self.progress.step == self.progress.steps:
                 self._judge(log, validation, torch.stack(losses).mean().item())
                 losses = []
                 if self._exhausted():
@@ -181,6 +185,11 @@ class _Run:
                 checkpoint.save(self.state(), folder, fingerprint=fingerprint)
                 saved = now
             ctrl_c.release()
+
+    @property
+    def every(self) -> int:
+        """Steps between judgements."""
+        return max(1, self.progress.steps // _JUDGEMENTS)
 
     def step(self) -> Tensor:
         """One batch: loss, gradient, update, average."""
@@ -194,8 +203,10 @@ class _Run:
             loss = self.head.loss(fine, given).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip or float("inf"))
+        check_finite(loss, norm, progress.step, settings)
+        if progress.step % self.every == 0:
+            self.good = self.state().copied()
         self.optimiser.step()
         self._follow()
         progress.step += 1
@@ -209,14 +220,13 @@ class _Run:
         averaged = [each.detach() for each in self.average.parameters()]
         current = [each.detach() for each in self.head.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
+        for kept, now in zip(self.average.buffers(), self.head.buffers(), strict=True):
+            kept.copy_(now)
 
     def _judge(self, log: Log, validation: Samples | None, loss: float) -> None:
-        if not abs(loss) < float("inf"):
-            raise InputError(
-                f"the loss is not a number at step {self.progress.step}; expected it to fall; set a lower "
-                "training.learning_rate, and check the data for absurd values"
-            )
         judged = float("nan") if validation is None else self._validation_loss(validation)
+        if validation is not None and not abs(judged) < float("inf"):
+            raise diverged("the validation loss", self.progress.step, self.settings)
         if judged < self.progress.best:
             self.progress.best, self.progress.stale = judged, 0
             self.best = {name: each.detach().clone() for name, each in self.average.named_parameters()}

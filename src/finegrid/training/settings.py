@@ -20,6 +20,7 @@ class Settings:
 
     `warmup` is a fraction of the whole, `ema` the decay of the averaged weights (0: none), `clip` the largest
     norm of the gradient, `patience` the number of validations without progress before stopping.
+    `augment: flips` mirrors and turns training samples at random, where fields have no direction (`augmentation`).
     `tensorboard` also writes events for TensorBoard beside the log.
     """
 
@@ -32,6 +33,7 @@ class Settings:
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     clip: PositiveFloat | None = 1.0
+    augment: Literal["none", "flips"] = "none"
     patience: PositiveInt | None = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
