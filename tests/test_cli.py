@@ -145,9 +145,9 @@ def test_two_files_become_a_model_a_fine_file_and_a_report(model, files, capsys)
     assert {"model.json", "weights.safetensors", "recipe.yaml", "scores.json", "report.html", "ledger.jsonl"} <= {
         path.name for path in model.iterdir()
     }
-    assert finegrid("downscale", "model", "coarse.nc", "--out", "out.nc", "--time", "2001-01", "--members", 2) == 0
+    assert finegrid("downscale", "model", "coarse.nc", "--out", "out.nc", "--time", "2001-01") == 0
     with xr.open_dataset(files / "out.nc", engine="netcdf4") as made:
-        assert made.sizes["member"] == 2
+        assert made.sizes["member"] == 1
         assert made.sizes["time"] == 31
         assert made.attrs["Conventions"] == "CF-1.11"
         assert "downscale model coarse.nc" not in made.attrs["source"]
@@ -337,7 +337,11 @@ def test_a_changed_byte_in_a_model_is_noticed(name, model, files, capsys):
         (["coarse.nc", "--out", "absent/out.nc"], ["mkdir -p absent"]),
         (["coarse.nc", "--out", "out.nc", "--time", "1850"], ["1850", "2001", "--time"]),
         (["coarse.nc", "--out", "out.nc", "--time", "March"], ["March", "not a period"]),
-        (["coarse.nc", "--out", "out.nc", "--members", "0"], ["members"]),
+        (["coarse.nc", "--out", "out.nc", "--members", "0"], ["members=0", "at least 1", "--members 1"]),
+        (["coarse.nc", "--out", "out.nc", "--members", "3"], ["members=3", "bicubic", "glm", "analogues"]),
+        (["coarse.nc", "--out", "out.nc", "--quantiles", "0.5"], ["members=1", "at least 2", "--members 50"]),
+        (["coarse.nc", "--out", "out.nc", "--members", "5", "--quantiles", "0.1,1"], ["quantile 1;", "0.9"]),
+        (["coarse.nc", "--out", "out.nc", "--members", "5", "--quantiles", "high"], ["got high", "0.1,0.5,0.9"]),
         (["absent.nc", "--out", "out.nc"], ["absent.nc"]),
         (["fine.nc", "--out", "fine.nc/out.nc"], ["no folder"]),
     ],

@@ -26,6 +26,8 @@ from finegrid.downscalers import (
     method,
 )
 from finegrid.downscalers.fitting import out_of_fold
+from finegrid.downscalers.members import DRAWING
+from finegrid.heads import HEADS
 from finegrid.training import Settings
 
 SMALL = {"name": "resnet", "width": 8, "depth": 1, "embedding": 2}
@@ -125,7 +127,7 @@ def violation(prediction: xr.DataArray, coarse: xr.DataArray) -> float:
 def test_predictions_are_in_the_words_order_and_units_of_the_fine_file(name, german):
     coarse, fine = german
     fitted = build(name).fit(coarse, fine)
-    found = fitted.predict(coarse.isel(zeit=slice(5, 12)), members=2)
+    found = fitted.predict(coarse.isel(zeit=slice(5, 12)), members=2 if fitted.random else 1)
     field = found.temperatur
     assert field.dims == ("member", "laengengrad", "zeit", "breitengrad")
     assert field.dtype == np.float32
@@ -142,19 +144,30 @@ def test_predictions_are_in_the_words_order_and_units_of_the_fine_file(name, ger
     assert abs(field - truth).mean() < abs(field - mirrored).mean()
 
 
-RANDOM = [name for name, kind in DOWNSCALERS.items() if kind.usual_members > 1]
+RANDOM = [name for name, kind in DOWNSCALERS.items() if kind().random]
 
 
 @pytest.mark.parametrize("name", [name for name in DOWNSCALERS if name not in RANDOM])
-def test_there_are_as_many_members_as_asked_for_and_equal_ones_without_randomness(name, toy_coarse, ready):
+def test_a_method_with_one_answer_has_one_member_and_says_which_have_more(name, toy_coarse, ready):
     fitted = ready(name)
-    three = fitted.predict(toy_coarse.isel(time=slice(4)), members=3)
-    assert three.sizes["member"] == 3
-    np.testing.assert_array_equal(three.member, [0, 1, 2])
-    for member in (1, 2):
-        xr.testing.assert_equal(three.pr[member].drop_vars("member"), three.pr[0].drop_vars("member"))
+    assert not fitted.random
+    single = fitted.predict(toy_coarse.isel(time=slice(4)), seed=1)
+    np.testing.assert_array_equal(single.member, [0])
+    xr.testing.assert_identical(single, fitted.predict(toy_coarse.isel(time=slice(4)), seed=2))
+    with pytest.raises(
+        InputError, match=rf"got members=3 .*'{name}'.*analogues, glm, bcsd .*noise-injected.*members 1"
+    ):
+        fitted.predict(toy_coarse, members=3)
     with pytest.raises(InputError, match="got members=0; expected at least 1"):
         fitted.predict(toy_coarse, members=0)
+
+
+def test_the_methods_that_draw_members_are_those_that_a_message_names():
+    drawing = {name for name, kind in DOWNSCALERS.items() if kind().random}
+    drawing |= {"bcsd with period: month"} if DOWNSCALERS["bcsd"](period="month").random else set()
+    assert drawing == set(DRAWING)
+    for head, kind in HEADS.items():
+        assert DOWNSCALERS["neural"](head={"name": head}).random == kind.random
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -322,7 +335,7 @@ def test_hard_constraints_conserve_in_single_precision(name, constraint, case, t
     for each in later.data_vars:
         later[each].attrs = coarse[each].attrs
     (variable,) = fine.data_vars
-    found = fitted.predict(later, members=2)[variable]
+    found = fitted.predict(later, members=2 if fitted.random else 1)[variable]
     for member in found:
         assert violation(member, later[variable]) <= 1e-6
     np.testing.assert_array_equal(found.notnull().all(("member", "time")), fine[variable].notnull().all("time"))
@@ -438,7 +451,7 @@ def test_dry_constant_and_missing_cells_and_days_leave_no_hole_where_the_coarse_
     later = coarse.copy(deep=True)
     later.t2m[33], later.t2m[40] = toy_coarse.t2m[33], np.nan
     later.pr[8, 2, 2] = np.nan
-    found = fitted.predict(later, members=2)
+    found = fitted.predict(later, members=2 if fitted.random else 1)
     valid = fine.t2m.notnull().any("time")
     known = {each: np.broadcast_to(valid, fine.t2m.shape).copy() for each in ("t2m", "pr")}
     known["t2m"][40] = False

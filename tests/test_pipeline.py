@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from finegrid.pipeline.material import at_times, cropped, gathered, in_period
 from finegrid.pipeline.naming import name_of, named, table_of
 from finegrid.pipeline.recipe import Crop, Recipe
 from finegrid.pipeline.workplace import unfinished, workplace
+from finegrid.training import Settings
 
 TIMES = 40
 
@@ -113,13 +115,13 @@ def test_a_model_is_the_same_after_saving_and_loading(model, folder, plainly):
 
 
 def test_the_output_says_what_it_is(model, folder):
-    done = downscale(model, folder / "coarse.nc", folder / "said.nc", members=2, seed=3, command="finegrid downscale X")
+    done = downscale(model, folder / "coarse.nc", folder / "said.nc", seed=3, command="finegrid downscale X")
     with xr.open_dataset(folder / "said.nc", engine="netcdf4") as made:
         about = made.attrs
         assert about["Conventions"] == "CF-1.11"
         assert about["history"].splitlines()[0].endswith("finegrid downscale X (finegrid 0.1.0)")
         assert about["finegrid_model"] == load(model).digest
-        assert (about["finegrid_members"], about["finegrid_seed"]) == (2, 3)
+        assert (about["finegrid_members"], about["finegrid_seed"]) == (1, 3)
         assert about["finegrid_constraint"] == "add"
         assert about["finegrid_conservation_violation"] == done.violation
         assert "equal the coarse field" in about["finegrid_conservation"]
@@ -292,3 +294,25 @@ def test_negative_rain_is_told_with_the_constraint_that_prevents_it(folder, tmp_
     assert "of the values of pr are below zero" in rainy.note and "--method ridge+multiplicative" in rainy.note
     kept = fit(recipe(folder, method="ridge+multiplicative", variables=["pr"]), tmp_path / "kept", progress=False)
     assert "below zero" not in kept.note
+
+
+def test_a_fit_that_diverges_leaves_no_model_and_goes_on_with_a_lower_rate(folder, plainly):
+    job = recipe(folder, method="resnet-on-ridge", steps=6)
+    wild, tame = (replace(job, training=replace(job.training, learning_rate=rate)) for rate in (1e25, 1e-3))
+    with pytest.raises(InputError, match=r"not a number at step \d;.*learning_rate.*clip.*state, of step 0") as told:
+        fit(wild, folder / "diverged", progress=False)
+    assert not (folder / "diverged").exists()
+    kept = {path.name for path in unfinished(folder / "diverged").iterdir()}
+    assert {"checkpoint.safetensors", "recipe.yaml"} <= kept
+    assert str(unfinished(folder / "diverged") / "checkpoint.safetensors") in str(told.value)
+    fit(tame, folder / "diverged", resume=True, progress=False)
+    assert np.isfinite(load(folder / "diverged").predict(open_fields(folder / "coarse.nc")).tas).all()
+
+
+def test_a_downscaler_whose_training_diverged_has_learnt_nothing(folder):
+    coarse, fine = open_fields(folder / "coarse.nc"), open_fields(folder / "fine.nc")
+    model = named("resnet-on-ridge", settings=Settings(steps=6, budget=None, learning_rate=1e25, device="cpu"))
+    with pytest.raises(InputError, match="not a number"):
+        model.fit(coarse, fine)
+    with pytest.raises(InputError, match="has not learnt anything"):
+        model.predict(coarse)

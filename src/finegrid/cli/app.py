@@ -134,7 +134,13 @@ def downscale(
     coarse: Annotated[list[str], typer.Argument(help="Coarse files or patterns.")],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .nc or .zarr.")],
-    members: Annotated[int, typer.Option(help="Size of the ensemble.")] = 1,
+    members: Annotated[
+        int, typer.Option(help="Size of the ensemble; more than 1 with a method that draws members.")
+    ] = 1,
+    quantiles: Annotated[
+        list[str] | None,
+        typer.Option(help="Write quantiles over the members instead: 0.1,0.5,0.9. They do not conserve."),
+    ] = None,
     time: Period = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     reference: Annotated[
@@ -145,14 +151,27 @@ def downscale(
 
     \b
     finegrid downscale model/ coarse.nc --out fine.nc
-    finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 10 --time 2019-03
+    finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 50 --time 2019-03
+    finegrid downscale model/ coarse.nc --out risk.nc --members 50 --quantiles 0.1 0.5 0.9
     finegrid downscale model/ scenario.nc --reference historical.nc --out future.nc
     """
+    from finegrid.cli import words as typed
     from finegrid.data.progress import bar
     from finegrid.pipeline.downscale import downscale as do
 
+    chances, files = typed.quantiles(quantiles, coarse)
     with bar("downscaling") as progress:
-        done = do(model, coarse, out, members=members, time=time, seed=seed, reference=reference, progress=progress)
+        done = do(
+            model,
+            files,
+            out,
+            members=members,
+            quantiles=chances,
+            time=time,
+            seed=seed,
+            reference=reference,
+            progress=progress,
+        )
     _say(f"{done.path}: {done.times} times; {done.words} (largest relative departure {done.violation:.1e})")
     for words in done.notes:
         _say(words)

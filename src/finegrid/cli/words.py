@@ -22,6 +22,29 @@ def mapped(words: Sequence[str] | None) -> dict[str, str]:
     return {first.strip(): (second or first).strip() for first, _, second in pairs}
 
 
+def quantiles(words: Sequence[str] | None, files: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Chances, and the files among the arguments: numbers that follow an option by a space look like files.
+
+    Raises:
+        InputError: when a chance is no number.
+    """
+    if not words:
+        return [], list(files)
+    more = [each for each in files if _number(each) is not None and not Path(each).exists()]
+    found = {word: _number(word) for word in (*listed(words), *more)}
+    wrong = [word for word, value in found.items() if value is None]
+    if wrong:
+        raise InputError(f"--quantiles: got {wrong[0]}; expected numbers between 0 and 1, such as 0.1,0.5,0.9")
+    return [value for value in found.values() if value is not None], [each for each in files if each not in more]
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
 def budget(text: str | None, option: str = "--budget") -> float | None:
     """Seconds of a length of time.
 

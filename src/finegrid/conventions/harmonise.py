@@ -185,9 +185,19 @@ def _gridded(fields: xr.Dataset, axes: Axes, mapping: str | None, source: str) -
             raise InputError(
                 f"variable '{name}' of {source} has the dimension '{unknown[0]}' of "
                 f"{field.sizes[unknown[0]]} values; expected time, members, levels and a horizontal grid. "
-                f"Choose one value with fields.isel({unknown[0]}=0)"
+                f"Choose one value with fields.isel({unknown[0]}=0)" + _of_quantiles(unknown[0])
             )
     return fields
+
+
+def _of_quantiles(dimension: str) -> str:
+    """What to say more of quantiles over members, which are no fields that could have been."""
+    if dimension not in ("quantile", "quantiles"):
+        return ""
+    return (
+        ", or take the members themselves: quantiles over an ensemble are one number a cell each, no field that could "
+        "have been, and cannot be judged or downscaled together"
+    )
 
 
 def _singletons(fields: xr.Dataset, axes: Axes) -> list[str]:

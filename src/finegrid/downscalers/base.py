@@ -22,7 +22,7 @@ from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
 from finegrid.bridge import to_dataset, to_tensor
-from finegrid.conventions import InputError, check_values, restore
+from finegrid.conventions import check_values, restore
 from finegrid.conventions.errors import provenance
 from finegrid.data.adjustments import Adjustment, adjustment
 from finegrid.data.climatology import Climatology
@@ -32,7 +32,8 @@ from finegrid.data.splits import Indices, check_training_times, folds
 from finegrid.downscalers.adjusting import remembered, state_of
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
-from finegrid.downscalers.fitting import Fitting, not_fitted, out_of_fold, teachable, time_blocks
+from finegrid.downscalers.fitting import Fitting, not_fitted, out_of_fold, teachable, time_blocks, whole_or_nothing
+from finegrid.downscalers.members import check_members
 from finegrid.downscalers.sources import adopted, remembered_climatology, state_of_climatology
 from finegrid.downscalers.store import digest, save
 from finegrid.downscalers.strength import FOLDS, judging_times, learn_strength
@@ -105,7 +106,8 @@ class Downscaler(ABC):
         self._settle(matched.at(fit_block))
         self._climatology = Climatology.of(matched.at(fit_block).coarse)
         how = Fitting(static, None if folder is None else Path(folder), resume, progress)
-        self._learn(matched, fit_block, validate_block, how)
+        with whole_or_nothing(self):
+            self._learn(matched, fit_block, validate_block, how)
         if self.conservation.learns:
             judged = matched.at(judging_times(fit_block, validate_block, validates=self.validates))
             blocks = [] if self.validates or not self.learns else folds(len(judged.coarse.time), FOLDS)
@@ -120,10 +122,13 @@ class Downscaler(ABC):
 
         Args:
             coarse: coarse fields as in training; their times need not be.
-            members: size of the ensemble; a downscaler without randomness gives equal members.
+            members: size of the ensemble; more than one where the downscaler is `random`.
             seed: of the randomness.
             reference: where `coarse` is from another source than the training fields, that source in a period whose
                 climate should be that of training: its fields are standardised with their own climatology.
+
+        Raises:
+            InputError: when the fields do not suit the model, or there are not so many members; says how to mend it.
         """
         blocks = self.predict_blocks(coarse, members=members, seed=seed, reference=reference)
         return along_time(list(blocks), self.domain.names.time)
@@ -140,9 +145,8 @@ class Downscaler(ABC):
         self, given: xr.Dataset, *, members: int = 1, seed: int = 0, times: slice = slice(None), source: str = "input"
     ) -> Iterator[xr.Dataset]:
         """Fine fields of what `read` gave, in consecutive blocks of some of its times."""
-        if members < 1:
-            raise InputError(f"got members={members}; expected at least 1; set --members 1")
         domain = self.domain
+        check_members(members, self.name, random=self.random)
         for block, inner in self._windows(range(given.sizes["time"])[times], given.sizes["time"], members):
             fields = given.isel(time=block).load()
             check_values(fields, source=source, part=fields.sizes["time"] < given.sizes["time"])
@@ -170,6 +174,11 @@ class Downscaler(ABC):
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
         return self.conservation.project(self._fields(coarse), self.conservation.given(coarse))
+
+    @property
+    def random(self) -> bool:
+        """Whether members differ; where they do not, there is one answer only."""
+        return self.usual_members > 1
 
     @property
     def domain(self) -> Domain:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ class Fitting:
 def not_fitted(downscaler: object) -> InputError:
     """What to raise where something is asked of a downscaler before `fit`."""
     return InputError(f"this {type(downscaler).__name__} has not learnt anything; call fit(coarse, fine) first")
+
+
+@contextmanager
+def whole_or_nothing(downscaler: Any) -> Iterator[None]:
+    """Forget everything where learning fails: half a model must not predict."""
+    try:
+        yield
+    except BaseException:
+        downscaler.__dict__ = vars(type(downscaler)(**downscaler.options))
+        raise
 
 
 def teachable(matched: Pair) -> Pair:

@@ -4,6 +4,8 @@ shift/ridge+add           a bias adjustment of the coarse fields before, and a s
 ridge, bicubic+add        a downscaler, and after the plus its constraint
 resnet, srresnet+softmax  a backbone on its own: the network starts from the coarse value
 resnet-on-ridge           a backbone that refines a downscaler
+noise-injected-on-ridge   a head, which makes an ensemble, with the usual backbone
+unet:diffusion            a backbone and a head
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ from finegrid.downscalers.blend import Blend
 from finegrid.downscalers.neural import NeuralDownscaler
 from finegrid.downscalers.store import read
 from finegrid.downscalers.trees import BoostedTrees
+from finegrid.heads import HEADS
 from finegrid.training import Settings
 
 STATISTICAL: dict[str, type[Downscaler]] = {**BASELINES, **{each.name: each for each in (BoostedTrees, Blend)}}
 """All that one word names: the simple ones, and those that are built on them."""
+USUAL_BACKBONE = "resnet"
+_ENSEMBLES = tuple(name for name, head in HEADS.items() if head.random)
 DOWNSCALERS: dict[str, type[Downscaler]] = {**STATISTICAL, NeuralDownscaler.name: NeuralDownscaler}
 
 
@@ -74,16 +79,27 @@ def method(name: str, *, settings: Settings | None = None, **options: Any) -> Do
         )
     if constraint:
         options = {**options, "constraint": constraint}
-    backbone, _, mean = word.partition("-on-")
-    if backbone in BACKBONES and (not mean or mean in BASELINES):
+    if (network := _network(word)) is not None:
         trained = {} if settings is None else {"settings": settings}
-        table = {**options.pop("backbone", {}), "name": backbone}
-        return build("neural", DOWNSCALERS, "downscaler", backbone=table, mean=mean or None, **trained, **options)
+        named = {key: name for key, name in network.items() if key != "mean" and name is not None}
+        parts = {key: {**options.pop(key, {}), "name": name} for key, name in named.items()}
+        return build("neural", DOWNSCALERS, "downscaler", mean=network["mean"], **parts, **trained, **options)
     if word not in STATISTICAL:
-        valid = [*STATISTICAL, *BACKBONES]
+        valid = [*STATISTICAL, *BACKBONES, *_ENSEMBLES]
         raise InputError(
             f"There is no method '{name}'. The names are {', '.join(valid)}, networks on a downscaler such as "
-            "resnet-on-ridge, each "
+            "resnet-on-ridge, heads with a backbone such as unet:diffusion, each "
             f"with a constraint if wanted, such as ridge+add.{nearest(word, valid)}"
         )
     return build(word, STATISTICAL, "downscaler", **options)
+
+
+def _network(word: str) -> dict[str, Any] | None:
+    """Backbone, head (None: the options say which) and mean downscaler that a word names; None where it names none."""
+    first, _, mean = word.partition("-on-")
+    backbone, colon, head = first.rpartition(":")
+    if not colon:
+        backbone, head = (USUAL_BACKBONE, first) if first in _ENSEMBLES else (first, "")
+    if backbone not in BACKBONES or (head and head not in HEADS) or (mean and mean not in BASELINES):
+        return None
+    return {"backbone": backbone, "head": head or None, "mean": mean or None}

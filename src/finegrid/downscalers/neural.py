@@ -1,6 +1,6 @@
 """A network that refines a simpler downscaler.
 
-    fine = constraint( mean downscaler(coarse) + network(coarse, time, place) )
+    fine = constraint( mean downscaler(coarse) + head(coarse, time, place) )
 
 The mean downscaler (per-cell ridge by default) is cross-fitted: on training times the network sees what copies of it
 that had not learnt from those times predict. Otherwise it would be trained on residuals that are smaller than those it
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,18 +23,25 @@ from torch import Tensor
 from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_tensor
 from finegrid.data.pairs import Pair
-from finegrid.data.predictors import static_fields, useful_cycles
+from finegrid.data.predictors import static_fields, steps_since_epoch, useful_cycles
 from finegrid.data.splits import Indices
 from finegrid.data.transforms import fit_transform
+from finegrid.downscalers.augmenting import symmetries
 from finegrid.downscalers.base import Downscaler, State
+from finegrid.downscalers.codecs import take_codecs
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.fitting import Fitting, not_fitted
 from finegrid.downscalers.nested import first_guesses, nested, unfitted
 from finegrid.downscalers.plan import Plan, Table, part
-from finegrid.heads import PointHead
+from finegrid.heads import HEADS, Draws, Head
 from finegrid.training import Samples, Settings, chosen_device, train
 
 _BATCH = 128
+_USUAL_MEMBERS = 20
+# Settings that may change when a run goes on: when to save, and what is lowered after a loss that was no number.
+_FREE = ("checkpoint_minutes", "learning_rate", "clip")
+# Times from which a head learns, after training, how far it is off.
+_SETTLING = 256
 
 
 @dataclass(kw_only=True)
@@ -43,8 +50,10 @@ class NeuralDownscaler(Downscaler):
 
     Args:
         backbone: network, by name or `{name: ..., **arguments}`.
-        networks: size of the committee of such networks whose mean is the answer.
-        loss: training loss, by name or `{name: ..., **arguments}`.
+        head: distribution of the fine fields, by name or `{name: ..., **arguments}`; "point" is a single best answer.
+        networks: size of a committee of such networks: their mean is the answer of a point head; members of other heads
+            are drawn from them in turn.
+        loss: training loss, by name or `{name: ..., **arguments}`; None is that of the head.
         mean: downscaler whose prediction is refined, by name or table; None starts from the coarse value itself.
         views: how the network sees a coarse field: "value", and "departure" from its surroundings.
         frames: offsets in time steps of the coarse fields that the network sees.
@@ -57,8 +66,9 @@ class NeuralDownscaler(Downscaler):
     validates: ClassVar[bool] = True
     constraint: Table = "add"
     backbone: Table = "resnet"
+    head: Table = "point"
     networks: int = 1
-    loss: Table = "mse"
+    loss: Table | None = None
     mean: Table | None = "ridge"
     views: Sequence[str] = ("value", "departure")
     frames: Sequence[int] = (0,)
@@ -67,7 +77,7 @@ class NeuralDownscaler(Downscaler):
     settings: Settings = field(default_factory=Settings)
     _mean: Downscaler | None = field(default=None, init=False, repr=False)
     _plan: Plan | None = field(default=None, init=False, repr=False)
-    _head: PointHead | None = field(default=None, init=False, repr=False)
+    _head: Head | None = field(default=None, init=False, repr=False)
     _outcome: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
@@ -81,19 +91,25 @@ class NeuralDownscaler(Downscaler):
         self._plan = Plan.of(layout, links, training, reference, static, sees_reference=self._mean is not None)
         device = chosen_device(self.settings.device)
         self.conservation.to(device)
-        head = self._plan.head(self.backbone, self.loss, self.conservation, networks=self.networks)
+        head = self._untrained(self._plan)
+        take_codecs(head, self.domain, self._plan, self.options)
         self._head = head.placed(device)
+        samples = self._plan.samples(training, self.conservation.given(training.coarse), reference)
+        if self.settings.augment == "flips":
+            samples = replace(samples, symmetries=symmetries(self._plan, self._head, self.domain))
+        judges = self._judges(self._plan, validation)
         outcome = train(
             self._head,
-            self._plan.samples(training, self.conservation.given(training.coarse), reference),
+            samples,
             self.settings,
-            validation=self._judges(self._plan, validation),
+            validation=judges,
             folder=how.folder,
             fingerprint=self._fingerprint(training, reference),
             resume=how.resume,
             progress=how.progress,
         )
         self._outcome = {**asdict(outcome), "records": [dict(each) for each in outcome.records]}
+        self._settled(self._head, samples if judges is None else judges, device)
         if self._mean is not None and len(validate_block):
             # It needs no validation block: in the end it knows all times, as the same downscaler on its own would.
             self._mean._learn(matched, np.arange(len(matched.coarse.time)), validate_block[:0], Fitting(how.static))
@@ -110,15 +126,36 @@ class NeuralDownscaler(Downscaler):
         device = chosen_device(self.settings.device)
         self.conservation.to(device)
         head.placed(device)
-        generator = torch.Generator(device=device).manual_seed(seed)
-        given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse)).to(device)
-        starts = range(0, len(given), _BATCH)
-        with torch.no_grad():
-            parts = [head.sample(given.at(slice(s, s + _BATCH)), members, generator).cpu() for s in starts]
+        given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse))
+        keys = [int(step) for step in steps_since_epoch(coarse.time, self.domain.step_seconds)]
+        # Members of a few times rather than times of a few members: what the network sees is made once.
+        times = max(1, _BATCH // members)
+        parts = []
+        for start in range(0, len(given), times):
+            some, own = given.at(slice(start, start + times)).to(device), keys[start : start + times]
+            groups = [range(first, min(first + _BATCH, members)) for first in range(0, members, _BATCH)]
+            with torch.no_grad():
+                drawn = [head.sample(some, Draws.of(seed, group, own, device)).cpu() for group in groups]
+            parts.append(torch.cat(drawn))
         return torch.cat(parts, dim=1)
 
     @property
-    def _trained(self) -> tuple[Plan, PointHead]:
+    def usual_members(self) -> int:  # type: ignore[override]
+        name = self.head if isinstance(self.head, str) else str(self.head.get("name"))
+        return _USUAL_MEMBERS if name in HEADS and HEADS[name].random else 1
+
+    def _untrained(self, plan: Plan) -> Head:
+        return plan.head(self.head, self.backbone, self.loss, self.conservation, networks=self.networks)
+
+    @torch.no_grad()
+    def _settled(self, head: Head, samples: Samples, device: torch.device) -> None:
+        """Let the head learn what is left to learn, from some of the times that chose its weights."""
+        some = torch.linspace(0, len(samples) - 1, min(len(samples), _SETTLING)).round().long()
+        fine, given = samples.at(some)
+        head.settle(fine.to(device), given.to(device))
+
+    @property
+    def _trained(self) -> tuple[Plan, Head]:
         if self._plan is None or self._head is None:
             raise not_fitted(self)
         return self._plan, self._head
@@ -182,7 +219,7 @@ class NeuralDownscaler(Downscaler):
     def _fingerprint(self, training: Pair, reference: Tensor) -> str:
         """Identifies data and options to a checkpoint."""
         options = {name: str(value) for name, value in self.options.items() if name != "settings"}
-        settings = {name: value for name, value in asdict(self.settings).items() if name != "checkpoint_minutes"}
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in _FREE}
         values = hashlib.sha256(np.ascontiguousarray(reference.numpy()).tobytes())
         for name in self.domain.outputs:
             values.update(np.ascontiguousarray(training.fine[name].values).tobytes())
@@ -192,7 +229,7 @@ class NeuralDownscaler(Downscaler):
     def _learnt(self) -> State:
         plan, head = self._trained
         plain, of_plan = plan.state()
-        tensors = {f"network/{name}": each for name, each in head.backbones.state_dict().items()}
+        tensors = {f"network/{name}": each for name, each in head.state_dict().items()}
         tensors |= {f"plan/{name}": each for name, each in of_plan.items()}
         state: dict[str, Any] = {"plan": plain, "training": self._outcome}
         if self._mean is not None:
@@ -205,8 +242,8 @@ class NeuralDownscaler(Downscaler):
         self._mean = self._fresh_mean()
         if self._mean is not None:
             self._mean._remember(plain["mean"], part(tensors, "mean/"))
-        head = self._plan.head(self.backbone, self.loss, self.conservation, networks=self.networks)
-        head.backbones.load_state_dict(part(tensors, "network/"))
+        head = self._untrained(self._plan)
+        head.load_state_dict(part(tensors, "network/"))
         self._head = head.eval()
         self._outcome = dict(plain["training"])
 

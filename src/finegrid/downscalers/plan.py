@@ -6,6 +6,7 @@ weights.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,14 +16,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from finegrid.backbones import BACKBONES
+from finegrid.backbones import BACKBONES, Backbone
 from finegrid.bridge import Layout, to_features, to_tensor
+from finegrid.conventions import InputError
 from finegrid.conventions.components import bind, build
 from finegrid.data.pairs import Pair
 from finegrid.data.transforms import TRANSFORMS, Transform
 from finegrid.downscalers.conservation import Conservation, Given
-from finegrid.heads import Conditions, Place, PointHead
-from finegrid.losses import LOSSES
+from finegrid.heads import HEADS, Committee, Conditions, Head, Place, PointHead, Problem, Space
 from finegrid.training import Samples
 
 Table = str | Mapping[str, Any]
@@ -63,34 +64,47 @@ class Plan:
         gain, scale = _deviations(to_tensor(training.fine, layout.outputs), reference, links)
         return cls(layout, tuple(links), gain, scale, static, sees_reference)
 
-    def head(self, backbone: Table, loss: Table, conservation: Conservation, *, networks: int) -> PointHead:
+    def head(
+        self, head: Table, backbone: Table, loss: Table | None, conservation: Conservation, *, networks: int
+    ) -> Head:
         """An untrained head."""
-        layout = self.layout
-        departures = len(layout.outputs) * layout.factor[0] * layout.factor[1] if self.sees_reference else 0
-        backbones = [
-            build(
-                backbone,
-                BACKBONES,
-                "backbone",
-                inputs=layout.channels + departures,
-                outputs=len(layout.outputs),
-                factor=layout.factor,
-                shape=layout.coarse_grid.shape,
-                static=0 if self.static is None else len(self.static.data_vars),
-                padding="circular-longitude" if layout.coarse_grid.periodic else "replicate",
+        name = head if isinstance(head, str) else str(head.get("name"))
+        kind = HEADS.get(name, PointHead)
+        problem, given = self._problem(backbone, conservation), {}
+        if kind.losses:
+            words = ("prediction", "truth", "weight")
+            given["loss"] = bind(loss or kind.usual_loss, kind.losses, f"loss of the head {name}", *words)
+        elif loss is not None:
+            raise InputError(
+                f"got loss: {loss} for the head '{name}', which has its own; expected none; leave downscaler.loss out"
             )
-            for _ in range(networks)
-        ]
-        return PointHead(
-            backbones,
+        if kind is PointHead:
+            return build(head, HEADS, "head", problem=problem, networks=networks, **given)
+        every = [build(head, HEADS, "head", problem=problem, **given) for _ in range(networks)]
+        return every[0] if networks == 1 else Committee(every)
+
+    def _problem(self, backbone: Table, conservation: Conservation) -> Problem:
+        """What heads are built for."""
+        layout = self.layout
+        make = functools.partial(
+            _built,
+            backbone,
+            inputs=layout.channels,
+            factor=layout.factor,
+            shape=layout.coarse_grid.shape,
+            static=0 if self.static is None else len(self.static.data_vars),
+            padding="circular-longitude" if layout.coarse_grid.periodic else "replicate",
+        )
+        space = Space(
             links=self.links,
             gain=self.gain,
             scale=self.scale,
-            loss=bind(loss, LOSSES, "loss", "prediction", "truth", "weight"),
             factor=layout.factor,
             place=self._place(conservation),
             sees_reference=self.sees_reference,
         )
+        first_guess = len(layout.outputs) if self.sees_reference else 0
+        return Problem(space, make, fine=first_guess, variables=layout.outputs, inputs=layout.channels)
 
     def _place(self, conservation: Conservation) -> Place:
         """The domain as the head sees it; static fields in units of their variation over it."""
@@ -98,7 +112,8 @@ class Plan:
         valid = 1.0 if grid.mask is None else grid.mask
         weight = torch.as_tensor(np.asarray(grid.area * valid / grid.area.mean()), dtype=torch.float32)
         penalty = conservation.penalty if conservation.has_penalty else None
-        return Place(self._standardised(), weight, conservation.project, penalty)
+        latitude, longitude = (torch.as_tensor(np.array(each), dtype=torch.float32) for each in grid.centres)
+        return Place(self._standardised(), weight, conservation.project, penalty, latitude, longitude)
 
     def conditions(self, coarse: xr.Dataset, given: Given, reference: Tensor) -> Conditions:
         """What the head is told about coarse fields."""
@@ -162,6 +177,11 @@ class Plan:
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names start with a prefix, without it."""
     return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+
+
+def _built(backbone: Table, **problem: Any) -> Backbone:
+    made: Backbone = build(backbone, BACKBONES, "backbone", **problem)
+    return made
 
 
 def _deviations(truth: Tensor, reference: Tensor, links: Sequence[Transform]) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,20 @@
 """What a head is: a distribution over fine fields given the coarse ones, which can be trained and sampled.
 
 Whether it takes one network call or forty, the caller cannot tell. What belongs to the domain is in `Place`, what
-belongs to a batch in `Conditions`.
+belongs to a batch in `Conditions`, and where the randomness comes from in `Draws`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+
+from finegrid.heads.draws import Draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,10 @@ class Conditions:
         """The conditions of some samples."""
         return self._each(lambda values: values[indices])
 
+    def repeated(self, members: int) -> Self:
+        """The conditions of several members, one member after the other."""
+        return self._each(lambda values: values.repeat(members, *[1] * (values.ndim - 1)))
+
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
         return self._each(lambda values: values.to(device))
@@ -63,35 +69,58 @@ class Place:
         weight: importance of each fine cell (H, W), areas times validity.
         project: the constraint of the domain, `project(fine, given)`.
         penalty: what a soft constraint adds to the loss per sample, `penalty(fine, given)`; None for none.
+        latitude: of the centres of the fine cells (H, W) in degrees; None where the domain has none.
+        longitude: likewise.
     """
 
     static: Tensor | None
     weight: Tensor
     project: Projection
     penalty: Projection | None = None
+    latitude: Tensor | None = None
+    longitude: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device; the constraint's own tensors are its owner's to move."""
-        static = None if self.static is None else self.static.to(device)
-        return replace(self, static=static, weight=self.weight.to(device))
+        tensors: dict[str, Any] = {
+            name: each.to(device) for name, each in vars(self).items() if isinstance(each, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class Head(nn.Module, ABC):
     """A trainable distribution over fine fields."""
 
-    @abstractmethod
-    def loss(self, fine: Tensor, given: Conditions) -> Tensor:
-        """One value per sample (batch,), for true fine fields (batch, output, H, W) with NaN where missing."""
+    random: ClassVar[bool] = True
+    """Whether its members differ."""
+    losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
+    """By which it can be trained, by name; empty where the head brings its own."""
+    usual_loss: ClassVar[str] = ""
 
     @abstractmethod
-    def sample(
-        self, given: Conditions, members: int, generator: torch.Generator, project: Projection | None = None
-    ) -> Tensor:
+    def loss(self, fine: Tensor, given: Conditions) -> Tensor:
+        """One value per sample (batch,), for true fine fields (batch, output, H, W) with NaN where missing.
+
+        In evaluation mode it is the score by which weights are chosen, the same for the same fields.
+        """
+
+    @abstractmethod
+    def sample(self, given: Conditions, draws: Draws, project: Projection | None = None) -> Tensor:
         """Fine fields in physical units (members, batch, output, H, W).
 
         Args:
             given: what is known of the batch.
-            members: number of draws; a head without randomness returns equal ones.
-            generator: source of randomness.
+            draws: random numbers of `len(draws) / len(given)` members; a head without randomness returns equal ones.
             project: another constraint than the domain's own, for use inside samplers and always at the end.
         """
+
+    def settle(self, fine: Tensor, given: Conditions) -> None:
+        """Learn what only times can teach that the weights have not learnt from; called once, after training."""
+
+    def placed(self, device: torch.device | str) -> Self:
+        """The head and its place on a device."""
+        for module in self.modules():
+            place = getattr(module, "place", None)
+            if isinstance(place, Place):
+                module.place = place.to(device)  # type: ignore[assignment]
+        return self.to(device)

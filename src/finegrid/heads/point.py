@@ -2,10 +2,9 @@
 
     y = T^-1( T(reference) + gain * mean over k of network_k(features, reference, static) )
 
-T is the transform of the variable and `gain` the deviation of the first guess's error in transformed units, so that the
-networks' output is of order one whatever the units. Several networks are a committee: they share the batches, each has
-a loss of its own, and their mean has less variance than any of them. The constraint is part of the training: the loss
-sees the projected field.
+The networks' output is of order one whatever the units (`space`). Several networks are a committee: they share the
+batches, each has a loss of its own, and their mean has less variance than any of them. The constraint is part of the
+training: the loss sees the projected field.
 
 Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS
 2017 (the committee).
@@ -13,113 +12,59 @@ Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Est
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from finegrid.backbones import Backbone
-from finegrid.backbones.blocks import repeated, unshuffle
-from finegrid.heads.base import Conditions, Head, Place, Projection
-from finegrid.losses import Loss
-
-
-class Link(Protocol):
-    """An invertible map of one variable on tensors, as `data.transforms` provides it."""
-
-    def forward(self, values: Any, xp: Any = ..., /) -> Any:
-        """Physical to transformed."""
-
-    def inverse(self, values: Any, xp: Any = ..., /) -> Any:
-        """Transformed to physical."""
+from finegrid.heads.base import Conditions, Head, Projection
+from finegrid.heads.draws import Draws
+from finegrid.heads.space import Problem, Seen
+from finegrid.losses import LOSSES, Loss
 
 
 class PointHead(Head):
     """A deterministic head.
 
     Args:
-        backbones: networks whose inputs are the features and, when `sees_reference`, the first guess's departures from
-            its block means.
-        links: transform of each output.
-        gain: deviation of the first guess's error in transformed units (output,).
-        scale: deviation of the first guess's error in physical units (output,), by which the loss is measured.
+        problem: what it is built for.
         loss: distance of fine fields.
-        factor: fine cells in a coarse cell along y and x.
-        place: static fields, weights and constraint of the domain.
-        sees_reference: whether the first guess is an input.
+        networks: size of the committee.
     """
 
-    gain: Tensor
-    scale: Tensor
+    random: ClassVar[bool] = False
+    losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = LOSSES
+    usual_loss: ClassVar[str] = "mse"
 
-    def __init__(
-        self,
-        backbones: Sequence[Backbone],
-        *,
-        links: Sequence[Link],
-        gain: Tensor,
-        scale: Tensor,
-        loss: Loss,
-        factor: tuple[int, int],
-        place: Place,
-        sees_reference: bool = True,
-    ) -> None:
+    def __init__(self, problem: Problem, *, loss: Loss, networks: int = 1) -> None:
         super().__init__()
-        self.backbones = nn.ModuleList([each for each in backbones if isinstance(each, nn.Module)])
-        self.links, self.factor, self.sees_reference = tuple(links), factor, sees_reference
-        self.place = place
+        self.space = problem.space
+        self.backbones = nn.ModuleList([problem.network() for _ in range(networks)])
         self._loss = loss
-        self.register_buffer("gain", gain.float().reshape(-1, 1, 1), persistent=False)
-        self.register_buffer("scale", scale.float().reshape(-1, 1, 1), persistent=False)
 
     def forward(self, given: Conditions) -> Tensor:
         """The field before the constraint (batch, output, H, W)."""
-        start, seen = self._start(given)
-        change = torch.stack([self._change(each, seen) for each in self.backbones]).mean(0)
-        return self._physical(start, change)
+        seen = self.space.see(given)
+        return self.space.physical(self.centre(seen), seen)
+
+    def centre(self, seen: Seen) -> Tensor:
+        """Mean of the networks, in residual units."""
+        return torch.stack([seen.through(each) for each in self.backbones]).mean(0)
 
     def loss(self, fine: Tensor, given: Conditions) -> Tensor:
-        if not self.training:
-            return self._loss_of(self(given), fine, given)
-        start, seen = self._start(given)
-        fields = [self._physical(start, self._change(each, seen)) for each in self.backbones]
-        return torch.stack([self._loss_of(field, fine, given) for field in fields]).mean(0)
+        seen = self.space.see(given)
+        changes = [seen.through(each) for each in self.backbones] if self.training else [self.centre(seen)]
+        return torch.stack([self._loss_of(change, fine, seen) for change in changes]).mean(0)
 
-    def sample(
-        self, given: Conditions, members: int, generator: torch.Generator, project: Projection | None = None
-    ) -> Tensor:
-        admissible = (project or self.place.project)(self(given).to(given.reference.dtype), given)
-        return admissible[None].expand(members, *admissible.shape)
+    def sample(self, given: Conditions, draws: Draws, project: Projection | None = None) -> Tensor:
+        seen = self.space.see(given)
+        admissible = self.space.admissible(self.centre(seen), seen, project)
+        return admissible[None].expand(len(draws) // len(given), *admissible.shape)
 
-    def placed(self, device: torch.device | str) -> PointHead:
-        """The head and its place on a device."""
-        self.place = self.place.to(device)
-        return self.to(device)
-
-    def _start(self, given: Conditions) -> tuple[Tensor, Tensor]:
-        """The transformed first guess, and what the networks see."""
-        transformed = self._each(given.reference, lambda link, values: link.forward(values, torch))
-        if not self.sees_reference:
-            return transformed, given.features
-        means = repeated(nn.functional.avg_pool2d(transformed, self.factor), self.factor)
-        # A first guess without a coarse value is no guess: its neighbours must not see it.
-        known = repeated(torch.isfinite(given.coarse), self.factor)
-        departure = torch.where(known, (transformed - means) / self.gain, 0.0)
-        return transformed, torch.cat([given.features, unshuffle(departure, self.factor)], dim=1)
-
-    def _change(self, backbone: nn.Module, seen: Tensor) -> Tensor:
-        change: Tensor = backbone(seen, self.place.static)
-        return change
-
-    def _physical(self, start: Tensor, change: Tensor) -> Tensor:
-        return self._each(start + self.gain * change, lambda link, values: link.inverse(values, torch))
-
-    def _loss_of(self, field: Tensor, fine: Tensor, given: Conditions) -> Tensor:
-        place, field = self.place, field.to(fine.dtype)
-        admissible = place.project(field, given)
-        value = self._loss(admissible / self.scale, fine / self.scale, place.weight)
-        return value if place.penalty is None else value + place.penalty(field, given)
-
-    def _each(self, fields: Tensor, apply: Callable[[Link, Tensor], Tensor]) -> Tensor:
-        return torch.stack([apply(link, fields[:, output]) for output, link in enumerate(self.links)], dim=1)
+    def _loss_of(self, change: Tensor, fine: Tensor, seen: Seen) -> Tensor:
+        space, place = self.space, self.space.place
+        field = space.physical(change, seen).to(fine.dtype)
+        admissible = place.project(field, seen.given)
+        value = self._loss(admissible / space.scale, fine / space.scale, place.weight)
+        return value if place.penalty is None else value + place.penalty(field, seen.given)

@@ -22,11 +22,13 @@ from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.errors import provenance
 from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
+from finegrid.downscalers.members import check_members
 from finegrid.evaluation.metrics import CONSERVED
 from finegrid.pipeline.departure import Departure
 from finegrid.pipeline.history import history_of
 from finegrid.pipeline.material import times_of_period
 from finegrid.pipeline.naming import name_of
+from finegrid.pipeline.quantiles import Summary, checked
 
 # Coarse fields read at once: less than what belongs to a block of fine fields, so that little is read twice.
 _READ_BYTES = 2_000_000
@@ -42,7 +44,7 @@ class Downscaled:
     Attributes:
         path: the file.
         times: number of times.
-        violation: largest relative departure from the coarse field.
+        violation: largest relative departure of what was written from the coarse field.
         words: the same as a sentence.
         notes: what else a user should know, such as values beyond those of training.
     """
@@ -60,6 +62,7 @@ def downscale(
     out: str | Path,
     *,
     members: int = 1,
+    quantiles: Sequence[float] = (),
     time: str | None = None,
     seed: int = 0,
     reference: str | Path | Sequence[str | Path] | None = None,
@@ -72,7 +75,9 @@ def downscale(
         model: model folder, or a fitted downscaler.
         coarse: coarse files, patterns included.
         out: NetCDF file (.nc) or Zarr folder (.zarr) to write.
-        members: size of the ensemble.
+        members: size of the ensemble; more than one where the model draws members.
+        quantiles: chances whose quantiles over the members are written in place of the members, such as 0.1, 0.5 and
+            0.9. They do not conserve; the members are measured all the same.
         time: period to downscale, such as "2019-03"; None is all.
         seed: of the ensemble.
         reference: where the coarse files are of another source than the training ones, files of that source in a period
@@ -83,7 +88,9 @@ def downscale(
     Raises:
         InputError: when files do not suit the model or the output cannot be written; nothing is left behind.
     """
+    wanted = checked(quantiles, members) if quantiles else ()
     downscaler = model if isinstance(model, Downscaler) else load(model)
+    check_members(members, downscaler.name, random=downscaler.random)
     fields = _opened(coarse)
     chosen = times_of_period(fields, time)
     with Writer(out, compression=_COMPRESSION) as writer:
@@ -91,20 +98,38 @@ def downscale(
         seen = downscaler.read(fields, reference=None if reference is None else open_fields(reference))
         given = _settled(downscaler, seen.isel(time=chosen), fields)
         departure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
+        summary = _summary(downscaler, given, wanted, members)
+
+        def keep(block: xr.Dataset, coarse_of_it: xr.Dataset) -> None:
+            departure.add(block, coarse_of_it)
+            writer.append(block if summary is None else summary.of(block, coarse_of_it))
+
         total, done = given.sizes["time"], 0
-        with _written(writer, departure) as put:
+        with _in_turn(keep) as put:
             source = provenance(fields, otherwise="the coarse input")
             for block in downscaler.blocks(seen, members=members, seed=seed, times=chosen, source=source):
                 size = block.sizes[downscaler.domain.names.time]
                 put(block, given.isel(time=slice(done, done + size)))
                 done += size
                 progress(done, total)
-        words = conservation_words(downscaler, departure)
-        notes = tuple(downscaler.notes_on(fields))
-        about = _about(downscaler, members, seed, fields, departure.largest, words)
+        words, violation = conservation_words(downscaler, departure), departure.largest
+        notes = (*downscaler.notes_on(fields), *([] if summary is None else summary.notes))
+        more = {}
+        if summary is not None:
+            more = {"finegrid_members_conservation_violation": violation}
+            words, violation = f"{summary.words}; of the members, {words}", summary.departure.largest
+        about = _about(downscaler, members, seed, fields, violation, words) | more
         about |= {"finegrid_notes": "; ".join(notes)} if notes else {}
         writer.set_attributes(**about, history=history_of(fields, command))
-    return Downscaled(Path(out), done, departure.largest, words, notes)
+    return Downscaled(Path(out), done, violation, words, notes)
+
+
+def _summary(downscaler: Downscaler, given: xr.Dataset, quantiles: tuple[float, ...], members: int) -> Summary | None:
+    """What takes quantiles and measures them; None where members are written."""
+    if not quantiles:
+        return None
+    measure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
+    return Summary(quantiles, members, downscaler.domain.names.member, measure)
 
 
 def conservation_words(downscaler: Downscaler, departure: Departure) -> str:
@@ -146,7 +171,7 @@ Put = Callable[[xr.Dataset, xr.Dataset], None]
 
 
 @contextmanager
-def _written(writer: Writer, departure: Departure) -> Iterator[Put]:
+def _in_turn(keep: Put) -> Iterator[Put]:
     """A function that hands blocks to a thread, which measures and writes them in order."""
     waiting: queue.Queue[tuple[xr.Dataset, xr.Dataset] | None] = queue.Queue(maxsize=_WAITING)
     failures: list[BaseException] = []
@@ -156,9 +181,7 @@ def _written(writer: Writer, departure: Departure) -> Iterator[Put]:
             if failures:
                 continue  # empty the queue, so that nobody waits for room in it
             try:
-                block, coarse = item
-                departure.add(block, coarse)
-                writer.append(block)
+                keep(*item)
             except BaseException as error:
                 failures.append(error)
 

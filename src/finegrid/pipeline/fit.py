@@ -25,7 +25,8 @@ from finegrid.data import ADJUSTMENTS, pair
 from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler
 from finegrid.evaluation import Evaluation, evaluate
 from finegrid.evaluation.agreement import Agreement
-from finegrid.losses import LOSSES
+from finegrid.heads import HEADS
+from finegrid.losses import ENSEMBLE_LOSSES, LOSSES
 from finegrid.pipeline.agreeing import agreements_of
 from finegrid.pipeline.ledger import Run, Watch, append
 from finegrid.pipeline.material import Material, gathered
@@ -39,7 +40,7 @@ MARK = "model.json"
 RECIPE, SCORES, REPORT, LOG, LEDGER = "recipe.yaml", "scores.json", "report.html", "log.jsonl", "ledger.jsonl"
 _LEAST_TEST_TIMES = 2
 # The arguments of a backbone that the data decide.
-_FROM_DATA = ("inputs", "outputs", "factor", "shape", "static", "padding")
+_FROM_DATA = ("inputs", "outputs", "factor", "shape", "static", "fine", "condition", "padding")
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ def how_to_resume(out: str | Path, reason: str = "") -> str:
 
 _PARTS: Mapping[str, tuple[Mapping[str, Any], str, tuple[str, ...]]] = {
     "backbone": (BACKBONES, "backbone", _FROM_DATA),
-    "loss": (LOSSES, "loss", ("prediction", "truth", "weight")),
+    "head": (HEADS, "head", ("problem", "loss", "networks")),
+    "loss": ({**LOSSES, **ENSEMBLE_LOSSES}, "loss", ("prediction", "truth", "weight")),
     "constraint": (CONSTRAINTS, "constraint", ()),
     "mean": (BASELINES, "mean downscaler", ("variables", "predictors", "constraint")),
 }

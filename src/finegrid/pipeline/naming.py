@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finegrid.downscalers import Downscaler, NeuralDownscaler, method
+from finegrid.downscalers.method import USUAL_BACKBONE
 
 DEFAULT_CONSTRAINT = "add"
 RIVALS = ("bilinear", "bicubic", "mean-map", "ridge")
@@ -37,7 +38,8 @@ def table_of(name: str) -> dict[str, Any]:
     chosen = named(name)
     if not isinstance(chosen, NeuralDownscaler):
         return {"name": chosen.name, "constraint": _table(chosen.constraint)}
-    parts = {"backbone": chosen.backbone, "mean": chosen.mean, "loss": chosen.loss, "constraint": chosen.constraint}
+    words = ("backbone", "head", "mean", "loss", "constraint")
+    parts = {word: getattr(chosen, word) for word in words}
     return {"name": chosen.name, **{key: None if part is None else _table(part) for key, part in parts.items()}}
 
 
@@ -46,11 +48,17 @@ def name_of(downscaler: Downscaler) -> str:
     word = downscaler.name
     if isinstance(downscaler, NeuralDownscaler):
         mean = "" if downscaler.mean is None else f"-on-{_word(downscaler.mean)}"
-        word = f"{_word(downscaler.backbone)}{mean}"
+        word = f"{_network(_word(downscaler.backbone), _word(downscaler.head))}{mean}"
     if downscaler.adjust is not None:
         word = f"{_word(downscaler.adjust)}/{word}"
     constraint = _word(downscaler.constraint)
     return word if constraint == DEFAULT_CONSTRAINT else f"{word}+{constraint}"
+
+
+def _network(backbone: str, head: str) -> str:
+    if head == "point":
+        return backbone
+    return head if backbone == USUAL_BACKBONE else f"{backbone}:{head}"
 
 
 def _word(part: str | Mapping[str, Any]) -> str:

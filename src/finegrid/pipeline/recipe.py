@@ -132,8 +132,9 @@ def _default_downscaler() -> dict[str, Any]:
     return {
         "name": "neural",
         "backbone": {"name": "resnet"},
+        "head": {"name": "point"},
         "mean": {"name": "ridge"},
-        "loss": {"name": "mse"},
+        "loss": None,
         "constraint": {"name": "add"},
     }
 

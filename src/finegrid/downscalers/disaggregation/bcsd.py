@@ -99,6 +99,11 @@ class Bcsd(Disaggregation):
         return torch.stack([self.conservation.project(each, given) for each in self._drawn(coarse, members, seed)])
 
     @property
+    def random(self) -> bool:
+        """Whether members differ: days that are drawn for a month do."""
+        return self.period == "month"
+
+    @property
     def _reach(self) -> int:
         return _MONTH if self.period == "month" else 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from finegrid.downscalers.families.base import Family, Numbers, count_of, curvature, linear, ridge_of
+from finegrid.heads.distributions.gaussian import normal_crps
 
 
 class Gaussian(Family):
@@ -36,10 +36,7 @@ class Gaussian(Family):
         return self.mean(z, numbers) + numbers["deviation"][:, None] * standard
 
     def losses(self, z: Tensor, y: Tensor, numbers: Numbers) -> list[Tensor]:
-        standard, deviation = self._standard(z, y, numbers), numbers["deviation"][:, None]
-        density = torch.exp(-0.5 * standard.square()) / math.sqrt(2 * math.pi)
-        within = standard * (2 * torch.special.ndtr(standard) - 1)
-        return [deviation * (within + 2 * density - 1 / math.sqrt(math.pi))]  # CRPS (Gneiting et al. 2005)
+        return [normal_crps(y, self.mean(z, numbers), numbers["deviation"][:, None])]
 
     def _standard(self, z: Tensor, y: Tensor, numbers: Numbers) -> Tensor:
         return (y - self.mean(z, numbers)) / numbers["deviation"][:, None]

@@ -1,0 +1,75 @@
+"""Members by noise inside the network: one call a member, trained by the score of the ensemble itself.
+
+    r_m = network(seen, e_m; z_m),      z ~ N(0, I) one vector for the whole field, e ~ N(0, 1) at fine cells, if any
+    loss = fair CRPS of M members, after the constraint
+
+The vector z enters the conditional norms of every block (`backbones.blocks.Modulation`). Since it is the same for all
+cells, members are fields with structure although the score looks at cells alone (or at means over blocks of several
+sizes). Fields of noise e let small scales vary on their own; the source has none, and members of small training sets
+are sharper without.
+
+Source: Alet et al., "Skillful joint probabilistic weather forecasting from marginals" (FGN), 2025; Lang et al.,
+"AIFS-CRPS: ensemble forecasting using a model trained with a loss function based on the CRPS", 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from finegrid.conventions import InputError
+from finegrid.heads.base import Projection
+from finegrid.heads.draws import Draws
+from finegrid.heads.ensemble_score import ensemble_score
+from finegrid.heads.generative import GenerativeHead
+from finegrid.heads.space import Problem, Seen
+from finegrid.losses import ENSEMBLE_LOSSES, Loss
+
+
+class NoiseInjectedHead(GenerativeHead):
+    """An ensemble from one network.
+
+    Args:
+        problem: what it is built for.
+        loss: score of an ensemble.
+        vector: length of the noise vector of a member.
+        fields: fields of noise on the fine grid that a member sees besides.
+        train_members: members by which the score is estimated in a training step.
+        mean: whether a mean network makes the centre.
+    """
+
+    losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = ENSEMBLE_LOSSES
+    usual_loss: ClassVar[str] = "multi-scale-crps"
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        loss: Loss,
+        vector: int = 8,
+        fields: int = 0,
+        train_members: int = 2,
+        mean: bool = False,
+    ) -> None:
+        super().__init__(problem, mean=mean)
+        if vector < 1 or fields < 0 or train_members < 2:
+            raise InputError(
+                f"got vector: {vector}, fields: {fields}, train_members: {train_members} for the head noise-injected; "
+                "expected a vector of at least 1, fields of at least 0, and at least 2 members, without which there is "
+                "no score of spread; change downscaler.head"
+            )
+        self.vector, self.fields, self.train_members = vector, fields, train_members
+        self.network = problem.about(mean).network(fine=fields, condition=vector)
+        self._ensemble_loss = loss
+
+    def _loss(self, fine: Tensor, seen: Seen) -> Tensor:
+        several = seen.repeated(self.train_members)
+        residual = self._draw(several, Draws.fresh(len(several), fine.device), None)
+        return ensemble_score(self.space, self._ensemble_loss, residual, several, fine)
+
+    def _draw(self, seen: Seen, draws: Draws, project: Projection | None) -> Tensor:
+        height, width = seen.start.shape[-2:]
+        noise = [draws.normal(self.fields, height, width)] if self.fields else []
+        return seen.through(self.network, *noise, condition=draws.normal(self.vector))
