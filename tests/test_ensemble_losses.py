@@ -142,9 +142,21 @@ def test_the_multi_scale_crps_is_the_mean_of_those_of_weighted_block_means() -> 
     total = blocks(torch.ones(1, 4, 6))
     coarse = crps(blocks(prediction) / total, blocks(truth) / total, total)
     fine = crps(prediction, truth, weight)
-    found = multi_scale_crps(prediction, truth, weight, scales=(1, 2), amounts=(1, 3))
+    found = multi_scale_crps(prediction, truth, weight, scales=(1, 2), amounts=(1, 3), across=False)
     torch.testing.assert_close(found, (fine + 3 * coarse) / 4)
     torch.testing.assert_close(multi_scale_crps(prediction, truth, weight, scales=(1, 7)), fine)
+
+
+def test_blocks_of_the_multi_scale_crps_lie_across_coarse_cells() -> None:
+    generator = torch.Generator().manual_seed(3)
+    prediction, truth = torch.randn(2, 4, 1, 8, 8, generator=generator), torch.randn(4, 1, 8, 8, generator=generator)
+    shifted = multi_scale_crps(prediction, truth, scales=(4,))
+    edges = [slice(0, 2), slice(2, 6), slice(6, 8)]
+    by_hand = torch.zeros(4)
+    for y, x in itertools.product(edges, edges):
+        means = [fields[..., y, x].mean((-2, -1), keepdim=True) for fields in (prediction, truth)]
+        by_hand += (y.stop - y.start) * (x.stop - x.start) / 64 * crps(*means)
+    torch.testing.assert_close(shifted, by_hand)
 
 
 def test_the_multi_scale_crps_prefers_members_whose_neighbours_move_together_as_in_the_truth() -> None:

@@ -109,7 +109,9 @@ class NeuralDownscaler(Downscaler):
             progress=how.progress,
         )
         self._outcome = {**asdict(outcome), "records": [dict(each) for each in outcome.records]}
-        self._settled(self._head, samples if judges is None else judges, device)
+        unseen = (samples if judges is None else judges).thinned(_SETTLING).to(device)
+        with torch.no_grad():
+            self._head.settle(unseen.fine, unseen.given)
         if self._mean is not None and len(validate_block):
             # It needs no validation block: in the end it knows all times, as the same downscaler on its own would.
             self._mean._learn(matched, np.arange(len(matched.coarse.time)), validate_block[:0], Fitting(how.static))
@@ -146,13 +148,6 @@ class NeuralDownscaler(Downscaler):
 
     def _untrained(self, plan: Plan) -> Head:
         return plan.head(self.head, self.backbone, self.loss, self.conservation, networks=self.networks)
-
-    @torch.no_grad()
-    def _settled(self, head: Head, samples: Samples, device: torch.device) -> None:
-        """Let the head learn what is left to learn, from some of the times that chose its weights."""
-        some = torch.linspace(0, len(samples) - 1, min(len(samples), _SETTLING)).round().long()
-        fine, given = samples.at(some)
-        head.settle(fine.to(device), given.to(device))
 
     @property
     def _trained(self) -> tuple[Plan, Head]:

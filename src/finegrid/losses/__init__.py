@@ -15,6 +15,7 @@ from finegrid.losses.combined import Combined
 from finegrid.losses.crps import crps
 from finegrid.losses.energy import energy
 from finegrid.losses.huber import huber
+from finegrid.losses.increments import increment_crps
 from finegrid.losses.mae import mae
 from finegrid.losses.mse import mse
 from finegrid.losses.scales import multi_scale_crps
@@ -28,6 +29,7 @@ LOSSES["sum"] = Combined(LOSSES)
 ENSEMBLE_LOSSES: dict[str, Callable[..., Tensor]] = {
     "crps": crps,
     "multi-scale-crps": multi_scale_crps,
+    "increment-crps": increment_crps,
     "tail-crps": tail_crps,
     "energy": energy,
     "variogram": variogram,
@@ -43,6 +45,7 @@ __all__ = [
     "crps",
     "energy",
     "huber",
+    "increment_crps",
     "mae",
     "mse",
     "multi_scale_crps",

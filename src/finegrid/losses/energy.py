@@ -56,9 +56,15 @@ def _summed(values: Tensor, patch: int | None) -> Tensor:
     return block_sums(over_channels, patch)
 
 
-def block_sums(values: Tensor, size: int) -> Tensor:
-    """Sums over blocks of `size` x `size` cells (..., rows, columns); blocks at the high ends may be smaller."""
-    height, width = values.shape[-2:]
-    padded = functional.pad(values, (0, -width % size, 0, -height % size))
+def block_sums(values: Tensor, size: int, before: int = 0) -> Tensor:
+    """Sums over blocks of `size` x `size` cells (..., rows, columns); those at the ends may be smaller.
+
+    Args:
+        values: fields (..., H, W).
+        size: cells along a side.
+        before: cells by which the first block begins before the field.
+    """
+    height, width = (length + before for length in values.shape[-2:])
+    padded = functional.pad(values, (before, -width % size, before, -height % size))
     rows, columns = padded.shape[-2] // size, padded.shape[-1] // size
     return padded.reshape(*values.shape[:-2], rows, size, columns, size).sum((-3, -1))

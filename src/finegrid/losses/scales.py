@@ -3,8 +3,10 @@
     loss = sum_s a_s CRPS(means over blocks of s x s cells) / sum_s a_s
 
 The CRPS of cells says nothing about whether neighbours move together. Where they should not and do, means over blocks
-are too uncertain; where they should and do not, too certain: both cost. Means are weighted by the weights of the
-cells, over those whose truth is known, of members and truth alike; a block counts as its cells together do.
+are too uncertain; where they should and do not, too certain: both cost. Blocks begin half a block before the field, so
+that they lie across coarse cells: means over these are fixed by a constraint, and would teach nothing. Means are
+weighted by the weights of the cells, over those whose truth is known, of members and truth alike; a block counts as
+its cells together do.
 
 Source: after Lang, Leutbecher and Maciel, "A multi-scale loss formulation for learning a probabilistic model with
 proper score optimisation", 2025, arXiv:2506.10868, which smooths by kernels where this takes means over blocks.
@@ -31,6 +33,7 @@ def multi_scale_crps(
     scales: Sequence[int] = (1, 2, 4, 8),
     amounts: Sequence[float] | None = None,
     fairness: float = 1.0,
+    across: bool = True,
 ) -> Tensor:
     """Mean over scales of the weighted CRPS of each sample; see `finegrid.losses.base` for shapes.
 
@@ -38,6 +41,7 @@ def multi_scale_crps(
         scales: sides of the blocks in cells; those that are larger than the field are left out.
         amounts: a_s, how much each scale counts; None counts them alike.
         fairness: as in `finegrid.losses.crps`.
+        across: whether blocks begin half a block before the field, and not with it.
 
     Raises:
         InputError: where the numbers of scales and amounts differ, or a scale is below 1.
@@ -52,13 +56,13 @@ def multi_scale_crps(
     share = shares(torch.isfinite(truth), departure, weight)
     longest = max(truth.shape[-2:])
     used = [(size, count) for size, count in zip(scales, counts, strict=True) if size <= longest] or [(scales[0], 1.0)]
-    losses = [count * _of_blocks(departure, share, size, fairness) for size, count in used]
+    losses = [count * _of_blocks(departure, share, size, size // 2 if across else 0, fairness) for size, count in used]
     return torch.stack(losses).sum(0) / sum(count for _, count in used)
 
 
-def _of_blocks(departure: Tensor, share: Tensor, size: int, fairness: float) -> Tensor:
+def _of_blocks(departure: Tensor, share: Tensor, size: int, before: int, fairness: float) -> Tensor:
     if size > 1:
-        total = block_sums(share, size)
-        departure = block_sums(departure * share, size) / torch.where(total > 0, total, 1.0)
+        total = block_sums(share, size, before)
+        departure = block_sums(departure * share, size, before) / torch.where(total > 0, total, 1.0)
         share = total
     return weighted_mean(pointwise_crps(departure, fairness=fairness), share)

@@ -24,7 +24,7 @@ from finegrid.losses.pairs import power_of_size
 
 
 def variogram(
-    prediction: Tensor, truth: Tensor, weight: Tensor | None = None, *, power: float = 0.5, distance: float = 3.0
+    prediction: Tensor, truth: Tensor, weight: Tensor | None = None, *, power: float = 0.5, distance: float = 2.0
 ) -> Tensor:
     """Variogram score of each sample; see `finegrid.losses.base` for shapes.
 
@@ -38,7 +38,7 @@ def variogram(
     if distance < 1 or power <= 0:
         raise InputError(
             f"got distance: {distance:g}, power: {power:g} for the loss variogram; expected a distance of at least 1 "
-            "cell and a power above 0; use distance: 3, power: 0.5"
+            "cell and a power above 0; use distance: 2, power: 0.5"
         )
     known = torch.isfinite(truth)
     filled = torch.where(known, truth, 0.0)

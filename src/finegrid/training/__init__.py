@@ -2,8 +2,9 @@
 
 from finegrid.training.augmentation import SYMMETRIES, Symmetry, symmetries_of
 from finegrid.training.batches import Samples
+from finegrid.training.device import chosen_device
 from finegrid.training.divergence import Diverged
-from finegrid.training.loop import Interrupted, Outcome, chosen_device, train
+from finegrid.training.loop import Interrupted, Outcome, train
 from finegrid.training.schedule import SCHEDULES
 from finegrid.training.settings import Settings
 

@@ -42,6 +42,13 @@ class Samples:
         for start in range(0, len(self), batch):
             yield self.at(slice(start, start + batch))
 
+    def thinned(self, most: int) -> Samples:
+        """At most so many of the samples, spread evenly over them."""
+        if len(self) <= most:
+            return self
+        every = torch.linspace(0, len(self) - 1, most, device=self.fine.device).round().long()
+        return Samples(self.fine[every], self.given.at(every), self.symmetries)
+
     def to(self, device: torch.device | str) -> Samples:
         """The same on another device."""
         return Samples(self.fine.to(device), self.given.to(device), self.symmetries)

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finegrid.conventions import InputError
 from finegrid.heads import Head
 from finegrid.training import checkpoint, divergence
 from finegrid.training.batches import Samples, batch_at
 from finegrid.training.checkpoint import Progress, State
+from finegrid.training.device import chosen_device
 from finegrid.training.divergence import Diverged, check_finite, diverged
 from finegrid.training.interruption import HeldBack
 from finegrid.training.log import Log
@@ -41,6 +41,9 @@ _JUDGEMENTS = 50
 _TRIALS = 6
 # Share of a budget for steps; the rest pays for judging and logging.
 _FOR_STEPS = 0.92
+# A judgement takes no more samples than a part of those that were learnt from since the last one, but at least so many.
+_JUDGED_PART = 4
+_JUDGES = 64
 
 
 class Interrupted(KeyboardInterrupt):
@@ -117,24 +120,6 @@ def train(
     if folder is not None:
         (folder / checkpoint.FILE).unlink(missing_ok=True)
     return run.outcome(log, judged is not None)
-
-
-def chosen_device(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU when there is one.
-
-    Raises:
-        InputError: when there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(
-            f"got the device '{name}', which cannot be used ({reason}); expected cpu or cuda; set training.device: auto"
-        ) from None
-    return torch.device(name)
 
 
 class _Run:
@@ -220,16 +205,23 @@ class _Run:
         averaged = [each.detach() for each in self.average.parameters()]
         current = [each.detach() for each in self.head.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
-        for kept, now in zip(self.average.buffers(), self.head.buffers(), strict=True):
-            kept.copy_(now)
+
+    @torch.no_grad()
+    def _counted(self) -> None:
+        """What the head has counted or measured on its way, which is no weight, is that of the averaged head too."""
+        own, weights = self.head.state_dict(), dict(self.head.named_parameters())
+        for name, kept in self.average.state_dict().items():
+            if name not in weights:
+                kept.copy_(own[name])
 
     def _judge(self, log: Log, validation: Samples | None, loss: float) -> None:
+        self._counted()
         judged = float("nan") if validation is None else self._validation_loss(validation)
         if validation is not None and not abs(judged) < float("inf"):
             raise diverged("the validation loss", self.progress.step, self.settings)
         if judged < self.progress.best:
             self.progress.best, self.progress.stale = judged, 0
-            self.best = {name: each.detach().clone() for name, each in self.average.named_parameters()}
+            self.best = {name: each.clone() for name, each in self.average.state_dict().items()}
         else:
             self.progress.stale += 1
         values = {"loss": loss, "validation_loss": judged, "learning_rate": self.optimiser.param_groups[0]["lr"]}
@@ -238,7 +230,8 @@ class _Run:
     @torch.no_grad()
     def _validation_loss(self, validation: Samples) -> float:
         with self._precision():
-            values = [self.average.loss(fine, given) for fine, given in validation.in_order(4 * self.settings.batch)]
+            judges = validation.thinned(max(_JUDGES, self.every * self.settings.batch // _JUDGED_PART))
+            values = [self.average.loss(fine, given) for fine, given in judges.in_order(4 * self.settings.batch)]
         return float(torch.cat(values).double().mean())
 
     def _exhausted(self) -> bool:
@@ -258,15 +251,13 @@ class _Run:
             for index, each in self.optimiser.state_dict()["state"].items()
             for name, value in each.items()
         }
-        weights = dict(self.head.named_parameters())
-        average = dict(self.average.named_parameters())
-        return State(self.progress, weights, average, self.best, moments)
+        return State(self.progress, self.head.state_dict(), self.average.state_dict(), self.best, moments)
 
     @torch.no_grad()
     def restore(self, state: State) -> None:
         """Go back to a saved state."""
-        _assign(self.head, state.weights)
-        _assign(self.average, state.average)
+        self.head.load_state_dict(dict(state.weights))
+        self.average.load_state_dict(dict(state.average))
         self.best = {name: each.to(self.device) for name, each in state.best.items()}
         self.progress = state.progress
         known = self.optimiser.state_dict()
@@ -279,8 +270,8 @@ class _Run:
     @torch.no_grad()
     def finish(self, judged: bool) -> None:
         """Leave the weights in the head that are to be used."""
-        kept = self.best if judged and self.best else dict(self.average.named_parameters())
-        _assign(self.head, kept)
+        self._counted()
+        self.head.load_state_dict(self.best if judged and self.best else self.average.state_dict())
         self.head.eval()
 
     def outcome(self, log: Log, judged: bool) -> Outcome:
@@ -291,9 +282,3 @@ class _Run:
         return Outcome(
             done.step, done.seconds, len(self.samples), parameters, best, str(self.device), tuple(log.records)
         )
-
-
-@torch.no_grad()
-def _assign(head: Head, weights: Mapping[str, Tensor]) -> None:
-    for name, parameter in head.named_parameters():
-        parameter.copy_(weights[name])
