@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import adjusting, heads, pairs, remapping, skill, speed, statistical
+from finegrid.benchmark import adjusting, heads, pairs, remapping, sampling, skill, speed, statistical
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -36,6 +36,10 @@ SECTIONS: dict[str, Section] = {
     "heads-mrms": heads.mrms,
     "heads-era5": heads.era5,
     "heads-racmo": heads.racmo,
+    "heads-projection": sampling.projection,
+    "heads-steps": sampling.few_steps,
+    "heads-values": sampling.values,
+    "heads-cost": sampling.cost,
     "statistical": statistical.observed,
     "statistical-racmo": statistical.racmo,
     "patterns": statistical.patterns,

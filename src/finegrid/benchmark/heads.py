@@ -88,7 +88,7 @@ def compare(
         InputError: when a sample is not on this machine.
     """
     task = find_task(arena.tasks[0])
-    material, tests = task.material(), _tests(arena)
+    material, tests = task.material(), tests_of(arena)
     rows: list[Row] = []
     for entry in arena.entries() if entries is None else entries:
         neural = isinstance(named(entry.method), NeuralDownscaler)
@@ -131,7 +131,7 @@ class Test:
         return in_period(prediction, self.period)
 
 
-def _tests(arena: Arena) -> list[Test]:
+def tests_of(arena: Arena) -> list[Test]:
     """The tests of all tasks; of the first one, its regions apart as well."""
     found = []
     for name in arena.tasks:
@@ -179,14 +179,33 @@ def _tried(
     return rows
 
 
-def _fitted(entry: Entry, task: Task, material: Material, settings: Settings) -> tuple[Downscaler, float]:
+def fitted_entry(
+    entry: Entry, task: Task, settings: Settings, *, judged: bool = True
+) -> tuple[NeuralDownscaler, float]:
+    """The network of an entry, trained on a task, and the seconds that took.
+
+    Args:
+        entry: a network with a head.
+        task: what is learnt from.
+        settings: how long to train and how, unless the entry says otherwise.
+        judged: whether the validation times choose the weights.
+    """
+    fitted, seconds = _fitted(entry, task, task.material(), _with_seed(settings, entry, 0), judged=judged)
+    if not isinstance(fitted, NeuralDownscaler):
+        raise TypeError(f"{entry.method} is no network")
+    return fitted, seconds
+
+
+def _fitted(
+    entry: Entry, task: Task, material: Material, settings: Settings, *, judged: bool = True
+) -> tuple[Downscaler, float]:
     bare = named(entry.method)
     own = {key: each for key, each in entry.options.items() if key != "settings"}
     options = {"variables": {each: each for each in task.variables}, **with_shared(task.options, own, bare)}
     neural = isinstance(bare, NeuralDownscaler)
     downscaler = named(entry.method, **options, **({"settings": settings} if neural else {}))
     watch = Watch()
-    validate: float | xr.DataArray = material.times(material.blocks.validate) if neural else 0.0
+    validate: float | xr.DataArray = material.times(material.blocks.validate) if neural and judged else 0.0
     downscaler.fit(*material.at(material.learning), static=material.static or None, validate=validate)
     return downscaler, watch.seconds
 

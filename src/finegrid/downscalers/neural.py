@@ -22,6 +22,7 @@ from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_tensor
+from finegrid.conventions import InputError
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, steps_since_epoch, useful_cycles
 from finegrid.data.splits import Indices
@@ -148,6 +149,31 @@ class NeuralDownscaler(Downscaler):
 
     def _untrained(self, plan: Plan) -> Head:
         return plan.head(self.head, self.backbone, self.loss, self.conservation, networks=self.networks)
+
+    def resampled(self, *, constraint: Table | None = None, **options: Any) -> NeuralDownscaler:
+        """The same network, sampled in another way.
+
+        Args:
+            constraint: another one for its answers; None for its own.
+            **options: of the head that training does not need, such as `steps`, `sampler` or `constrain`.
+
+        Raises:
+            InputError: when the network was trained for something else; says what.
+        """
+        head = {"name": self.head} if isinstance(self.head, str) else dict(self.head)
+        described, tensors = self._described()
+        changed = {**self.options, "head": {**head, **options}, "constraint": constraint or self.constraint}
+        state = dict(described["state"])
+        if constraint is not None:
+            state["conservation"] = {**state["conservation"], "table": constraint, "learned": {}}
+        try:
+            return type(self)(**changed).remember(state, tensors)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"got {', '.join(options)} for a head that was trained with others ({reason}); expected options of "
+                "sampling alone; fit again"
+            ) from None
 
     @property
     def _trained(self) -> tuple[Plan, Head]:
