@@ -187,3 +187,22 @@ def test_streams_are_normal_and_uniform():
     assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
     assert abs(uniform.mean() - 0.5) < 0.005 and uniform.min() >= 0 and uniform.max() < 1
     assert abs(torch.corrcoef(normal.flatten(1)).triu(1)).max() < 0.15
+
+
+def test_ensembles_of_rain_are_drawn_in_its_root_unless_the_user_says_otherwise(ready, rain):
+    assert [link.name for link in ready("noise-injected")._trained[0].links] == ["sqrt"]
+    assert [link.name for link in ready("point")._trained[0].links] == ["standardise"]
+    other = unfitted("noise-injected", transforms={"pr": "log1p"}).fit(*rain, validate=0.2)
+    assert [link.name for link in other._trained[0].links] == ["log1p"]
+
+
+def test_the_same_network_can_be_sampled_in_another_way(ready, rain):
+    model, coarse = ready("diffusion"), rain[0].isel(time=slice(3))
+    longer, free = model.resampled(steps=30), model.resampled(constraint="none")
+    as_it_is, other, loose = (values(each.predict(coarse, members=2)) for each in (model, longer, free))
+    assert not np.array_equal(as_it_is, other)
+    np.testing.assert_array_equal(as_it_is, values(model.resampled().predict(coarse, members=2)))
+    means = loose.reshape(2, 3, 4, 3, 6, 2).mean((3, 5))
+    assert np.abs(means - coarse.pr.values).max() > 1e-3
+    with pytest.raises(InputError, match="trained with others"):
+        model.resampled(vector=8)

@@ -194,6 +194,51 @@ def test_a_run_that_was_stopped_anywhere_and_resumed_ends_with_the_same_weights(
     assert [each["validation_loss"] for each in logged] == [each["validation_loss"] for each in expected.records]
 
 
+class MeasuringHead(LinearHead):
+    """A head whose loss depends on what it has measured on its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("measured", torch.ones(()))
+
+    def loss(self, fine: Tensor, given: Conditions) -> Tensor:
+        value = super().loss(fine, given) * self.measured.clone()
+        if self.training:
+            self.measured.lerp_(value.detach().mean().sqrt() + 0.5, 0.2)
+        return value
+
+
+def test_what_a_head_measured_on_its_way_is_resumed_judged_and_kept_with_the_best_weights(
+    tmp_path, monkeypatch, usual_interrupts
+):
+    how, judges = settings(steps=60, seed=2), samples(10, seed=1)
+    torch.manual_seed(0)
+    straight = MeasuringHead()
+    expected = train(straight, samples(noise=1.0), how, validation=judges)
+    torch.manual_seed(0)
+    stopped = MeasuringHead()
+    with monkeypatch.context() as patch:
+        pressing_ctrl_c(patch, MeasuringHead, "loss", at=37, when=lambda self: self.training)
+        with pytest.raises(Interrupted):
+            train(stopped, samples(noise=1.0), how, validation=judges, folder=tmp_path, fingerprint="job")
+    resumed = MeasuringHead()
+    found = train(resumed, samples(noise=1.0), how, validation=judges, folder=tmp_path, fingerprint="job", resume=True)
+    assert same(resumed, straight) and torch.equal(resumed.measured, straight.measured)
+    assert found.validation_loss == expected.validation_loss
+    resumed.eval()
+    assert float(resumed.loss(judges.fine, judges.given).double().mean()) == pytest.approx(
+        found.validation_loss, rel=1e-5
+    )
+
+
+def test_a_judgement_takes_samples_from_all_of_the_validation_block():
+    many = samples(100)
+    few = many.thinned(4)
+    assert torch.equal(few.fine, many.fine[[0, 33, 66, 99]])
+    assert torch.equal(few.given.features, many.given.features[[0, 33, 66, 99]])
+    assert many.thinned(100) is many
+
+
 def test_a_run_that_crashed_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
     how = settings(steps=40, checkpoint_minutes=1e-9)
     straight = head(dropout=0.3)

@@ -59,7 +59,8 @@ class NeuralDownscaler(Downscaler):
         views: how the network sees a coarse field: "value", and "departure" from its surroundings.
         frames: offsets in time steps of the coarse fields that the network sees.
         cycles: phases of time that the network sees; None is those that the record can teach.
-        transforms: transform by variable where standardising does not suit it, such as `{"pr": "log1p"}`.
+        transforms: transform by variable where the usual one does not suit it, such as `{"pr": "log1p"}`; usual is the
+            root for ensembles of rain and what is like it, and standardising for all else.
         settings: how long and how to train.
     """
 
@@ -229,7 +230,13 @@ class NeuralDownscaler(Downscaler):
         )
 
     def _transform(self, name: str, values: xr.DataArray) -> Any:
-        return fit_transform(self.transforms.get(name, "standardise"), values.values)
+        return fit_transform(self.transforms.get(name, self._usual_transform(name, values)), values.values)
+
+    def _usual_transform(self, name: str, values: xr.DataArray) -> str:
+        """Of what is never negative and mostly small an ensemble is drawn in its root: noise makes no drizzle there."""
+        if self.usual_members == 1 or name not in self.domain.outputs or self.domain.limits(name)[0] != 0:
+            return "standardise"
+        return "sqrt" if float(values.mean()) < float(values.std()) else "standardise"
 
     def _judges(self, plan: Plan, validation: Pair) -> Samples | None:
         if not len(validation.coarse.time):

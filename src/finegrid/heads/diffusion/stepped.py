@@ -68,9 +68,11 @@ class SteppedHead(GenerativeHead):
         self.steps, self.constrain = steps, constrain
         self.seeds = _checked_seeds(seeds)
         self.noise = build(noise, NOISES, "noise", place=problem.space.place, outputs=problem.space.outputs)
-        self._batches = 0
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.policy: Policy = build(policy, POLICIES, "policy")
         self.policy.prepare(problem)
+
+    batches: Tensor
 
     @abstractmethod
     def _estimate(self, field: Tensor, level: Tensor, seen: Seen, hidden: Tensor | None) -> Tensor:
@@ -136,8 +138,8 @@ class SteppedHead(GenerativeHead):
         return value + self._distance(self.space.admissible(centre, seen), fine)
 
     def _loss(self, fine: Tensor, seen: Seen) -> Tensor:
-        self._batches += 1
-        if self._batches in _FITTING:
+        self.batches += 1
+        if int(self.batches) in _FITTING:
             self.noise.fit(self.space.residual(fine, seen), self.space.weight_of(fine))
         count, device = len(fine), fine.device
         numbers = self.policy.asked(count, device)
