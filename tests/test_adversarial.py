@@ -80,7 +80,7 @@ def test_the_discriminator_does_not_see_where_truth_is_missing():
 
 @pytest.mark.parametrize("options", [{"vector": 0}, {"fields": -1}, {"adversarial": -0.1}, {"train_members": 1}])
 def test_options_that_make_no_ensemble_are_refused(options):
-    with pytest.raises(InputError, match="adversarial; expected"):
+    with pytest.raises(InputError, match=rf"{next(iter(options))}: .*; expected .*; change downscaler.head"):
         head(heads_toy.linear_gaussian(2).problem, **options)
 
 

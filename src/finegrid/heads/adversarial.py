@@ -33,6 +33,7 @@ from finegrid.heads.base import Projection
 from finegrid.heads.draws import Draws
 from finegrid.heads.ensemble_score import ensemble_score
 from finegrid.heads.generative import GenerativeHead
+from finegrid.heads.injected import InjectedNetwork, checked_members
 from finegrid.heads.space import Problem, Seen
 from finegrid.losses import ENSEMBLE_LOSSES, Loss
 
@@ -59,22 +60,17 @@ class AdversarialHead(GenerativeHead):
         *,
         loss: Loss,
         adversarial: float = 0.05,
-        vector: int = 32,
-        fields: int = 1,
+        vector: int = 8,
+        fields: int = 0,
         train_members: int = 2,
         mean: bool = False,
     ) -> None:
         super().__init__(problem, mean=mean)
-        if vector < 1 or fields < 0 or adversarial < 0 or train_members < 2:
-            raise InputError(
-                f"got vector: {vector}, fields: {fields}, adversarial: {adversarial}, train_members: {train_members} "
-                "for the head adversarial; expected a vector of at least 1, fields and a weight of at least 0, and at "
-                "least 2 members, without which there is no score of spread; change downscaler.head"
-            )
-        self.vector, self.fields = vector, fields
-        self.adversarial, self.train_members = adversarial, train_members
+        if adversarial < 0:
+            raise InputError(f"got adversarial: {adversarial}; expected 0 or more; change downscaler.head")
+        self.adversarial, self.train_members = adversarial, checked_members(train_members)
         around = problem.about(mean)
-        self.generator = around.network(fine=fields, condition=vector)
+        self.generator = InjectedNetwork(around, vector=vector, fields=fields)
         self.discriminator = _bounded(around.network(outputs=1, fine=problem.space.outputs)) if adversarial else None
         self._ensemble_loss = loss
 
@@ -104,8 +100,8 @@ class AdversarialHead(GenerativeHead):
         return (torch.where(known, field - seen.given.reference, 0.0) / self.space.scale).asinh()
 
     def _draw(self, seen: Seen, draws: Draws, project: Projection | None) -> Tensor:
-        noise = [draws.normal(self.fields, *seen.start.shape[-2:])] if self.fields else []
-        return seen.through(self.generator, *noise, condition=draws.normal(self.vector))
+        made: Tensor = self.generator(seen, draws)
+        return made
 
 
 def _beside(seen: Seen, field: Tensor) -> Tensor:

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from finegrid.conventions import InputError
 from finegrid.heads.base import Projection
 from finegrid.heads.draws import Draws
 from finegrid.heads.ensemble_score import ensemble_score
 from finegrid.heads.generative import GenerativeHead
+from finegrid.heads.injected import InjectedNetwork, checked_members
 from finegrid.heads.space import Problem, Seen
 from finegrid.losses import ENSEMBLE_LOSSES, Loss
 
@@ -54,14 +54,8 @@ class NoiseInjectedHead(GenerativeHead):
         mean: bool = False,
     ) -> None:
         super().__init__(problem, mean=mean)
-        if vector < 1 or fields < 0 or train_members < 2:
-            raise InputError(
-                f"got vector: {vector}, fields: {fields}, train_members: {train_members} for the head noise-injected; "
-                "expected a vector of at least 1, fields of at least 0, and at least 2 members, without which there is "
-                "no score of spread; change downscaler.head"
-            )
-        self.vector, self.fields, self.train_members = vector, fields, train_members
-        self.network = problem.about(mean).network(fine=fields, condition=vector)
+        self.train_members = checked_members(train_members)
+        self.network = InjectedNetwork(problem.about(mean), vector=vector, fields=fields)
         self._ensemble_loss = loss
 
     def _loss(self, fine: Tensor, seen: Seen) -> Tensor:
@@ -70,6 +64,5 @@ class NoiseInjectedHead(GenerativeHead):
         return ensemble_score(self.space, self._ensemble_loss, residual, several, fine)
 
     def _draw(self, seen: Seen, draws: Draws, project: Projection | None) -> Tensor:
-        height, width = seen.start.shape[-2:]
-        noise = [draws.normal(self.fields, height, width)] if self.fields else []
-        return seen.through(self.network, *noise, condition=draws.normal(self.vector))
+        made: Tensor = self.network(seen, draws)
+        return made

@@ -33,6 +33,10 @@ from finegrid.pipeline.quantiles import Summary, checked
 # Coarse fields read at once: less than what belongs to a block of fine fields, so that little is read twice.
 _READ_BYTES = 2_000_000
 _COMPRESSION = 1
+_ONE_OF_MANY = (
+    "this is one member of an ensemble, as likely as any other and not the best guess: --members 20 draws more, and "
+    "--quantiles 0.5 is their middle"
+)
 # Blocks that wait to be written, besides the one in work on either side.
 _WAITING = 1
 
@@ -114,6 +118,7 @@ def downscale(
                 progress(done, total)
         words, violation = conservation_words(downscaler, departure), departure.largest
         notes = (*downscaler.notes_on(fields), *([] if summary is None else summary.notes))
+        notes += (_ONE_OF_MANY,) if downscaler.random and members == 1 else ()
         more = {}
         if summary is not None:
             more = {"finegrid_members_conservation_violation": violation}
