@@ -72,8 +72,7 @@ class Modulation(nn.Module):
             return features
         scale, shift = self.turn(checked_condition(condition, self.turn.in_features))[..., None, None].chunk(2, dim=1)
         size = (features.square().mean(1, keepdim=True) + _SMALL).rsqrt()
-        modulated: Tensor = features * size * (1 + scale) + shift
-        return modulated
+        return torch.addcmul(shift, features, size * (1 + scale))
 
 
 def checked_condition(condition: Tensor | None, length: int) -> Tensor:

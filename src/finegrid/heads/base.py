@@ -95,7 +95,7 @@ class Head(nn.Module, ABC):
     """Whether its members differ."""
     losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
     """By which it can be trained, by name; empty where the head brings its own."""
-    usual_loss: ClassVar[str] = ""
+    usual_loss: ClassVar[str | Mapping[str, Any]] = ""
 
     @abstractmethod
     def loss(self, fine: Tensor, given: Conditions) -> Tensor:

@@ -8,6 +8,10 @@ cells, members are fields with structure although the score looks at cells alone
 sizes). Fields of noise e let small scales vary on their own; the source has none, and members of small training sets
 are sharper without.
 
+The score is a sum by default: CRPS of cells and of means over blocks, so that spread is right at every scale; of
+differences between neighbours, without which members are noisier than the truth; and the energy score of whole fields,
+which sees outliers that single cells hide.
+
 Source: Alet et al., "Skillful joint probabilistic weather forecasting from marginals" (FGN), 2025; Lang et al.,
 "AIFS-CRPS: ensemble forecasting using a model trained with a loss function based on the CRPS", 2024.
 """
@@ -15,7 +19,7 @@ Source: Alet et al., "Skillful joint probabilistic weather forecasting from marg
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -41,7 +45,10 @@ class NoiseInjectedHead(GenerativeHead):
     """
 
     losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = ENSEMBLE_LOSSES
-    usual_loss: ClassVar[str] = "multi-scale-crps"
+    usual_loss: ClassVar[str | Mapping[str, Any]] = {
+        "name": "sum",
+        "terms": {"multi-scale-crps": 1.0, "energy": 0.5, "increment-crps": 0.5},
+    }
 
     def __init__(
         self,

@@ -62,9 +62,9 @@ def block_sums(values: Tensor, size: int, before: int = 0) -> Tensor:
     Args:
         values: fields (..., H, W).
         size: cells along a side.
-        before: cells by which the first block begins before the field.
+        before: cells by which the first block begins before the field, at most half a block.
     """
-    height, width = (length + before for length in values.shape[-2:])
-    padded = functional.pad(values, (before, -width % size, before, -height % size))
-    rows, columns = padded.shape[-2] // size, padded.shape[-1] // size
-    return padded.reshape(*values.shape[:-2], rows, size, columns, size).sum((-3, -1))
+    stacked = values.reshape(-1, 1, *values.shape[-2:])
+    # A mean over the cells of a window, of which those beyond the field are zero, with a divisor of one.
+    sums = functional.avg_pool2d(stacked, size, stride=size, padding=before, ceil_mode=True, divisor_override=1)
+    return sums.reshape(*values.shape[:-2], *sums.shape[-2:])
