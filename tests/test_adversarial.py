@@ -95,7 +95,7 @@ def test_noise_matters_after_training():
 @pytest.mark.slow
 def test_members_have_the_mean_and_the_covariance_of_the_truth():
     toy = heads_toy.linear_gaussian(4096)
-    trained = heads_toy.fitted(head(toy.problem, loss=energy, train_members=4), toy, steps=400)
+    trained = heads_toy.fitted(head(toy.problem, loss=energy, train_members=4, vector=32, fields=1), toy, steps=400)
     mean, covariance = heads_toy.moments(heads_toy.drawn(trained, toy, 512, times=64), toy)
     assert (mean - toy.mean[:64]).square().mean().sqrt() < 0.12
     assert abs(covariance.trace() / toy.covariance.trace() - 1) < 0.15

@@ -107,7 +107,7 @@ def task():
     tiny = synthetic.generate(shape=(8, 12), times=200, seed=1)
     patch = pytest.MonkeyPatch()
     patch.setattr("finegrid.benchmark.task._synthetic", lambda: tiny)
-    yield replace(find_task("synthetic-x4"), methods={"mean-map": {}, "bilinear": {"members": 3}})
+    yield replace(find_task("synthetic-x4"), methods={"mean-map": {}, "bilinear": {}})
     patch.undo()
 
 
@@ -139,8 +139,9 @@ def test_a_method_never_sees_the_truth_of_its_fold(task, monkeypatch):
 
 
 def test_members_are_an_option_of_the_run_and_not_of_the_method(task):
-    result = run(task, folds=0)
-    assert result.trials["bilinear"].prediction.sizes["member"] == 3
+    drawn = {"members": 3, "neighbours": 5}
+    result = run(replace(task, methods={"mean-map": {}, "analogues": drawn}), folds=0)
+    assert result.trials["analogues"].prediction.sizes["member"] == 3
     assert result.trials["mean-map"].prediction.sizes["member"] == 1
 
 

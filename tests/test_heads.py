@@ -1,4 +1,4 @@
-"""Every head: members that are each a function of the seed and the time alone, that conserve, and come back from disk."""
+"""Every head: members that are functions of the seed and the time alone, that conserve, and come back from disk."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ def rain() -> tuple[xr.Dataset, xr.Dataset]:
 
 def _dataset(values: np.ndarray, time: xr.DataArray, height: float, width: float) -> xr.Dataset:
     rows, columns = values.shape[1:]
+    metres = {axis: {"units": "m", "standard_name": f"projection_{axis}_coordinate"} for axis in ("y", "x")}
     coords = {
         "time": time,
-        "y": ("y", (np.arange(rows) + 0.5) * height * 1000, {"units": "m", "standard_name": "projection_y_coordinate"}),
-        "x": ("x", (np.arange(columns) + 0.5) * width * 1000, {"units": "m", "standard_name": "projection_x_coordinate"}),
+        "y": ("y", (np.arange(rows) + 0.5) * height * 1000, metres["y"]),
+        "x": ("x", (np.arange(columns) + 0.5) * width * 1000, metres["x"]),
     }
     mapping = {"grid_mapping_name": "lambert_azimuthal_equal_area", "latitude_of_projection_origin": 50.0}
     mapping |= {"longitude_of_projection_origin": 10.0, "false_easting": 0.0, "false_northing": 0.0}

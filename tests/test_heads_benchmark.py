@@ -101,6 +101,8 @@ def test_an_arena_runs_from_fit_to_table(tmp_path, monkeypatch):
     arena = Arena(
         tasks=("synthetic-x4",),
         simple=("bicubic",),
+        point="resnet",
+        of_point={},
         network="resnet",
         options={},
         target=0.8,

@@ -155,7 +155,7 @@ def test_the_quarter_is_a_quarter():
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mrms-x8", "mrms-fmi-x8"])
-def test_the_radar_tasks_hold_what_the_documentation_says(name):
+def test_the_radar_tasks_hold_what_the_documentation_says(name, data_dir):
     material = find_task(name).material()
     sizes = [len(each) for each in vars(material.blocks).values()]
     assert sizes == {"mrms-x8": [562, 179, 121], "mrms-fmi-x8": [562, 179, 145]}[name]

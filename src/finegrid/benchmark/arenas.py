@@ -9,6 +9,10 @@ from typing import Any
 from finegrid.heads import HEADS
 
 
+# The single answer is there already, and the general parametric head under the names of its distributions.
+_NOT_BY_DEFAULT = ("point", "parametric")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """A line of the table.
@@ -33,22 +37,28 @@ class Arena:
     Attributes:
         tasks: names; the first one is learnt from, the tests of all are predicted.
         simple: methods that are no networks.
+        point: the method of the best network with a single answer, with its constraint.
+        of_point: its options.
         network: the method that heads replace the answer of, with its constraint.
-        options: of every network.
+        options: of every head.
+        of_simple: options of the methods that are no networks.
         target: the CRPS of the best head over the error of the best deterministic method that is to be reached.
     """
 
     tasks: tuple[str, ...]
     simple: tuple[str, ...]
+    point: str
+    of_point: Mapping[str, Any]
     network: str
     options: Mapping[str, Any]
     target: float
+    of_simple: Mapping[str, Any] = field(default_factory=dict)
 
     def entries(self, heads: Sequence[str | Mapping[str, Any]] | None = None) -> list[Entry]:
-        """Simple methods, the network by itself, and it with each head; by default with every head that there is."""
-        wanted = [name for name in HEADS if name != "point"] if heads is None else heads
-        simple = [Entry(label=name, method=name) for name in self.simple]
-        point = Entry(label=self.network, method=self.network, options=self.options, dressed=True)
+        """Simple methods, the best single answer, and the network with each head; by default every head there is."""
+        wanted = [name for name in HEADS if name not in _NOT_BY_DEFAULT] if heads is None else heads
+        simple = [Entry(label=name, method=name, options=self.of_simple) for name in self.simple]
+        point = Entry(label=self.point, method=self.point, options=self.of_point, dressed=True)
         return [*simple, point, *(self.entry(head) for head in wanted)]
 
     def entry(self, head: str | Mapping[str, Any], **options: Any) -> Entry:
@@ -59,26 +69,41 @@ class Arena:
         return Entry(label=label, method=self.network, options={**self.options, **options, "head": dict(table)})
 
 
+_RADAR: Mapping[str, Any] = {
+    "transforms": {"rain_rate": "sqrt"},
+    "backbone": {"dropout": 0.1},
+    "settings": {"batch": 8, "augment": "flips", "patience": None},
+}
+_ON_RIDGE: Mapping[str, Any] = {"backbone": {"dropout": 0.1}}
+_TO_THE_END: Mapping[str, Any] = {"settings": {"patience": None}}
+
 ARENAS: Mapping[str, Arena] = {
     "mrms": Arena(
         tasks=("mrms-x8", "mrms-fmi-x8"),
         simple=("bicubic", "bicubic+multiplicative", "ridge+multiplicative"),
+        point="resnet+multiplicative",
+        of_point=_RADAR,
         network="resnet+multiplicative",
-        options={"transforms": {"rain_rate": "sqrt"}, "settings": {"batch": 8, "augment": "flips"}},
+        options=_RADAR,
         target=0.80,
     ),
     "era5": Arena(
         tasks=("era5-uk-t2m-x4",),
         simple=("bicubic", "ridge"),
+        point="resnet-on-ridge",
+        of_point=_ON_RIDGE,
         network="resnet-on-ridge",
-        options={},
+        options=_ON_RIDGE,
         target=0.85,
     ),
     "racmo": Arena(
         tasks=("racmo-pr-x4",),
-        simple=("bicubic", "ridge", "glm", "analogues"),
-        network="resnet+softmax",
-        options={"predictors": ("tas",), "transforms": {"pr": "sqrt"}},
+        simple=("bicubic", "ridge", "random-features", "glm", "analogues"),
+        point="resnet+softmax",
+        of_point={"predictors": ("tas",), "networks": 3, **_TO_THE_END},
+        network="resnet+multiplicative",
+        options={"predictors": ("tas",), "backbone": {"dropout": 0.1}, **_TO_THE_END},
         target=0.80,
+        of_simple={"predictors": ("tas",)},
     ),
 }

@@ -20,9 +20,7 @@ from finegrid.losses.base import departures, shares, weighted_mean
 from finegrid.losses.crps import pointwise_crps
 
 
-def increment_crps(
-    prediction: Tensor, truth: Tensor, weight: Tensor | None = None, *, fairness: float = 1.0
-) -> Tensor:
+def increment_crps(prediction: Tensor, truth: Tensor, weight: Tensor | None = None, *, fairness: float = 1.0) -> Tensor:
     """Weighted mean of the CRPS of differences between neighbours; see `finegrid.losses.base` for shapes.
 
     Args:
