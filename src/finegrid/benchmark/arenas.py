@@ -8,7 +8,6 @@ from typing import Any
 
 from finegrid.heads import HEADS
 
-
 # The single answer is there already, and the general parametric head under the names of its distributions.
 _NOT_BY_DEFAULT = ("point", "parametric")
 
