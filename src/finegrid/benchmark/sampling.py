@@ -6,6 +6,7 @@ one.
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finegrid.benchmark.arenas import ARENAS
-from finegrid.benchmark.figures import Bench, Figure
+from finegrid.benchmark.figures import Bench, Figure, Section
 from finegrid.benchmark.heads import Test, fitted_entry, tests_of
 from finegrid.benchmark.tasks import find_task
 from finegrid.downscalers import NeuralDownscaler
@@ -42,6 +43,19 @@ class Sampled:
         return f"{self.name}: {numbers}, {self.seconds:.2f} s a member"
 
 
+def _needing_radar(section: Section) -> Section:
+    """The section, or the words that its sample is missing."""
+
+    @functools.wraps(section)
+    def run(bench: Bench) -> list[Figure]:
+        if not find_task(_ARENA.tasks[0]).available:
+            return [Figure(f"heads, {section.__name__.replace('_', ' ')}", "", "sample missing", None)]
+        return section(bench)
+
+    return run
+
+
+@_needing_radar
 def projection(bench: Bench) -> list[Figure]:
     """The constraint at every step, at the end, and not at all."""
     test, fitted = _test(), _fitted(bench, {"name": "diffusion"})
@@ -68,6 +82,7 @@ def projection(bench: Bench) -> list[Figure]:
     return figures
 
 
+@_needing_radar
 def few_steps(bench: Bench) -> list[Figure]:
     """A flow in one to four calls against its own fifty steps."""
     test, fitted = _test(), _fitted(bench, {"name": "flow"})
@@ -88,6 +103,7 @@ def few_steps(bench: Bench) -> list[Figure]:
     ]
 
 
+@_needing_radar
 def values(bench: Bench) -> list[Figure]:
     """The term of the Wasserstein distance, against the same diffusion without it."""
     test, found = _test(), {}
@@ -105,6 +121,7 @@ def values(bench: Bench) -> list[Figure]:
     ]
 
 
+@_needing_radar
 def cost(bench: Bench) -> list[Figure]:
     """A training step with two members against one of a point, in turns."""
     times: dict[str, list[float]] = {"point": [], "noise-injected": []}
