@@ -112,8 +112,11 @@ class Plan:
         valid = 1.0 if grid.mask is None else grid.mask
         weight = torch.as_tensor(np.asarray(grid.area * valid / grid.area.mean()), dtype=torch.float32)
         penalty = conservation.penalty if conservation.has_penalty else None
-        latitude, longitude = (torch.as_tensor(np.array(each), dtype=torch.float32) for each in grid.centres)
-        return Place(self._standardised(), weight, conservation.project, penalty, latitude, longitude)
+        # Only noise on the sphere asks, which is for such grids alone; of others it would be a projection at each load.
+        angles = (
+            [torch.as_tensor(np.array(each), dtype=torch.float32) for each in grid.centres] if grid.is_latlon else []
+        )
+        return Place(self._standardised(), weight, conservation.project, penalty, *angles)
 
     def conditions(self, coarse: xr.Dataset, given: Given, reference: Tensor) -> Conditions:
         """What the head is told about coarse fields."""

@@ -69,7 +69,8 @@ class Place:
         weight: importance of each fine cell (H, W), areas times validity.
         project: the constraint of the domain, `project(fine, given)`.
         penalty: what a soft constraint adds to the loss per sample, `penalty(fine, given)`; None for none.
-        latitude: of the centres of the fine cells (H, W) in degrees; None where the domain has none.
+        latitude: of the centres of the fine cells (H, W) in degrees; None where the grid is no
+            latitude-longitude one.
         longitude: likewise.
     """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,11 +57,15 @@ class Draws(ABC):
 
 class _Keyed(Draws):
     def __init__(self, seed: int, members: Sequence[int], keys: Sequence[int], device: torch.device | str) -> None:
-        self._device, self._members = device, tuple(members)
-        self._streams = [[_stream(seed, member, int(key)) for key in keys] for member in members]
+        self._seed, self._members, self._keys, self._device = seed, tuple(members), tuple(keys), device
 
     def __len__(self) -> int:
-        return sum(map(len, self._streams))
+        return len(self._members) * len(self._keys)
+
+    @cached_property
+    def _streams(self) -> list[list[torch.Generator]]:
+        # Made when the first number is wanted: a head without chance never asks, and long records have many times.
+        return [[_stream(self._seed, member, int(key)) for key in self._keys] for member in self._members]
 
     def member(self, position: int) -> Draws:
         one = copy.copy(self)

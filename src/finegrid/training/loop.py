@@ -156,6 +156,8 @@ class _Run:
         """Steps until the plan, the patience or the budget ends."""
         before, started = self.progress.seconds, time.perf_counter()
         saved, losses = started, []
+        if validation is not None:
+            validation = validation.thinned(max(_JUDGES, self.every * self.settings.batch // _JUDGED_PART))
         while self.progress.step < self.progress.steps:
             losses.append(self.step())
             now = time.perf_counter()
@@ -230,8 +232,7 @@ class _Run:
     @torch.no_grad()
     def _validation_loss(self, validation: Samples) -> float:
         with self._precision():
-            judges = validation.thinned(max(_JUDGES, self.every * self.settings.batch // _JUDGED_PART))
-            values = [self.average.loss(fine, given) for fine, given in judges.in_order(4 * self.settings.batch)]
+            values = [self.average.loss(fine, given) for fine, given in validation.in_order(4 * self.settings.batch)]
         return float(torch.cat(values).double().mean())
 
     def _exhausted(self) -> bool:
