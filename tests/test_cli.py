@@ -431,3 +431,23 @@ def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files):
 
 def test_without_an_interrupted_run_there_is_nothing_to_resume(files, capsys):
     assert "no interrupted run" in complaint(capsys, fit("--resume"))
+
+
+@pytest.mark.parametrize(
+    ("options", "head"),
+    [
+        ([], "noise-injected"),
+        (["--method", "unet-on-ridge"], "noise-injected"),
+        (["--method", "flow"], "flow"),
+    ],
+)
+def test_an_ensemble_is_one_word(files, options, head):
+    given = ("--coarse", "coarse.nc", "--fine", "fine.nc", "--out", "model", *options)
+    assert finegrid("fit", *given, "--ensemble", "--steps", "2") == 0
+    written = yaml.safe_load((files / "model" / "recipe.yaml").read_text())["downscaler"]
+    assert written["head"]["name"] == head
+    assert written["backbone"]["name"] == {"flow": "unet"}.get(head, "unet" if options else "resnet")
+
+
+def test_a_method_without_a_network_makes_no_ensemble(files, capsys):
+    assert "no network" in complaint(capsys, fit("--method", "ridge", "--ensemble"))

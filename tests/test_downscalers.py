@@ -27,7 +27,9 @@ from finegrid.downscalers import (
 )
 from finegrid.downscalers.fitting import out_of_fold
 from finegrid.downscalers.members import DRAWING
+from finegrid.downscalers.plan import backbone_of
 from finegrid.heads import HEADS
+from finegrid.heads.flow import FlowHead
 from finegrid.training import Settings
 
 SMALL = {"name": "resnet", "width": 8, "depth": 1, "embedding": 2}
@@ -642,12 +644,21 @@ def test_a_network_refines_its_mean_by_what_the_mean_cannot_know():
         ),
         ("unet-on-mean-map", NeuralDownscaler, {"backbone": {"name": "unet"}, "mean": "mean-map", "constraint": "add"}),
         ("resnet-on-ridge+scaled-add", NeuralDownscaler, {"mean": "ridge", "constraint": "scaled-add"}),
+        ("flow-on-ridge", NeuralDownscaler, {"backbone": None, "head": {"name": "flow"}, "mean": "ridge"}),
+        ("unet:latent", NeuralDownscaler, {"backbone": {"name": "unet"}, "head": {"name": "latent"}}),
     ],
 )
 def test_a_method_is_one_word(name, kind, options):
     found = method(name)
     assert type(found) is kind
     assert {key: found.options[key] for key in options} == options
+
+
+def test_a_head_brings_its_usual_backbone_of_which_options_change_a_part():
+    assert backbone_of(method("flow").backbone, "flow") == FlowHead.usual_backbone
+    assert method("flow", backbone={"width": 8}).backbone == {**FlowHead.usual_backbone, "width": 8}
+    assert backbone_of({"name": "resnet"}, "flow") == {"name": "resnet"}
+    assert backbone_of(None, "point") == {"name": "resnet"}
 
 
 @pytest.mark.parametrize(

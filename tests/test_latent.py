@@ -141,6 +141,17 @@ def test_latents_of_missing_truth_are_not_learnt():
     assert departures[0, :, 0, 0].isnan().all() and departures.isnan().sum() == departures.shape[1]
 
 
+def test_latents_are_as_wide_as_times_that_were_not_learnt_from_say():
+    toy = heads_toy.linear_gaussian(64)
+    made = head(toy.problem).eval()
+    sizes, spreads = [], []
+    for times in (1.0, 4.0):
+        made.settle(toy.given.reference + times * (toy.fine - toy.given.reference), toy.given)
+        sizes.append(made.size.mean())
+        spreads.append(heads_toy.drawn(made, toy, 16).var(0).mean())
+    assert sizes[1] > 1.2 * sizes[0] and spreads[1] > spreads[0]
+
+
 @pytest.mark.parametrize("options", [{"rate": -1.0}, {"texture": -1}, {"compression": 0}, {"codec": "a", "mean": True}])
 def test_options_that_mean_nothing_are_refused(options):
     with pytest.raises(InputError, match="expected"):

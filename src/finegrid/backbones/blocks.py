@@ -19,6 +19,7 @@ from finegrid.conventions import InputError
 
 PADDINGS = ("replicate", "zeros", "circular-longitude")
 _SMALL = 1e-6
+_QUIET = 0.05
 
 
 class Convolution(nn.Module):
@@ -49,6 +50,13 @@ class Convolution(nn.Module):
             field = functional.pad(field, (0, 0, margin, margin), mode="replicate")
         output: Tensor = self.convolution(field)
         return output
+
+
+def quiet(convolution: Convolution) -> Convolution:
+    """The last layer, made small: training begins close to what the network is added to."""
+    with torch.no_grad():
+        convolution.convolution.weight.mul_(_QUIET)
+    return convolution
 
 
 class Modulation(nn.Module):
@@ -87,34 +95,31 @@ def checked_condition(condition: Tensor | None, length: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around which the field is carried unchanged: ``y + conv(relu(norm(conv(y), condition)))``."""
+    """Two convolutions around which the field is carried: ``carry(y) + conv(relu(norm(conv(y), condition)))``.
 
-    def __init__(self, width: int, *, padding: str, dropout: float = 0.0, condition: int = 0) -> None:
+    Args:
+        width: channels that come in.
+        outputs: channels that leave, `width` by default; where they differ, a 1 x 1 convolution carries the field.
+        dropout: part of the channels that are left out of a training step.
+        condition: length of the vector that modulates it; 0 for none.
+    """
+
+    def __init__(
+        self, width: int, outputs: int | None = None, *, padding: str, dropout: float = 0.0, condition: int = 0
+    ) -> None:
         super().__init__()
-        self.first = Convolution(width, width, padding=padding)
-        self.norm = Modulation(width, condition)
+        outputs = width if outputs is None else outputs
+        self.first = Convolution(width, outputs, padding=padding)
+        self.norm = Modulation(outputs, condition)
         self.drop = nn.Dropout2d(dropout)
-        self.second = Convolution(width, width, padding=padding)
+        self.second = Convolution(outputs, outputs, padding=padding)
+        self.carry = nn.Identity() if width == outputs else Convolution(width, outputs, kernel=1)
 
     def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
         inner = self.norm(self.first(features), condition)
         change: Tensor = self.second(self.drop(functional.relu(inner)))
-        return features + change
-
-
-class Pair(nn.Module):
-    """Two convolutions, each with its norm and a ReLU."""
-
-    def __init__(self, inputs: int, outputs: int, *, padding: str, condition: int = 0) -> None:
-        super().__init__()
-        self.first = Convolution(inputs, outputs, padding=padding)
-        self.second = Convolution(outputs, outputs, padding=padding)
-        self.norms = nn.ModuleList(Modulation(outputs, condition) for _ in range(2))
-
-    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
-        for convolution, norm in zip((self.first, self.second), self.norms, strict=True):
-            features = functional.relu(norm(convolution(features), condition))
-        return features
+        carried: Tensor = self.carry(features)
+        return carried + change
 
 
 class Stem(nn.Module):

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finegrid.backbones.blocks import Convolution, ResidualBlock, Stem, shuffle
-
-_QUIET = 0.05
+from finegrid.backbones.blocks import Convolution, ResidualBlock, Stem, quiet, shuffle
 
 
 class ResNet(nn.Module):
@@ -64,10 +62,7 @@ class ResNet(nn.Module):
         self.blocks = nn.ModuleList(
             ResidualBlock(width, padding=padding, dropout=dropout, condition=condition) for _ in range(depth)
         )
-        self.leave = Convolution(width, outputs * fy * fx, padding=padding)
-        with torch.no_grad():
-            # Training begins close to what the network is added to.
-            self.leave.convolution.weight.mul_(_QUIET)
+        self.leave = quiet(Convolution(width, outputs * fy * fx, padding=padding))
         self.cell_bias = nn.Parameter(torch.zeros(1, outputs, fy * h, fx * w)) if cell_bias else None
 
     def forward(

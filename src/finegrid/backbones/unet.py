@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finegrid.backbones.blocks import Convolution, Pair, Stem, repeated, shuffle
+from finegrid.backbones.blocks import Convolution, ResidualBlock, Stem, quiet, repeated, shuffle
 from finegrid.conventions import InputError
 
 RESOLUTIONS = ("coarse", "half", "fine")
@@ -45,6 +45,7 @@ class UNet(nn.Module):
         width: int = 48,
         depth: int = 2,
         embedding: int = 8,
+        dropout: float = 0.0,
         resolution: str = "coarse",
         padding: str = "replicate",
     ) -> None:
@@ -67,13 +68,13 @@ class UNet(nn.Module):
         self.around = padding == "circular-longitude"
         self.depth = depth
         widths = [width * 2**level for level in range(depth + 1)]
-        pair = functools.partial(Pair, padding=padding, condition=condition)
-        self.top = pair(width, width)
-        self.down = nn.ModuleList(pair(widths[level], widths[level + 1]) for level in range(depth))
+        block = functools.partial(ResidualBlock, padding=padding, dropout=dropout, condition=condition)
+        self.top = block(width)
+        self.down = nn.ModuleList(block(widths[level], widths[level + 1]) for level in range(depth))
         self.up = nn.ModuleList(
-            pair(widths[level] + widths[level + 1], widths[level]) for level in reversed(range(depth))
+            block(widths[level] + widths[level + 1], widths[level]) for level in reversed(range(depth))
         )
-        self.leave = Convolution(width, outputs * self.after[0] * self.after[1], padding=padding)
+        self.leave = quiet(Convolution(width, outputs * self.after[0] * self.after[1], padding=padding))
 
     def forward(
         self,

@@ -38,8 +38,9 @@ class Arena:
         simple: methods that are no networks.
         point: the method of the best network with a single answer, with its constraint.
         of_point: its options.
-        network: the method that heads replace the answer of, with its constraint.
+        after: what follows the name of a head in its method name: the downscaler that it refines, and the constraint.
         options: of every head.
+        of_heads: further options of some, by name.
         of_simple: options of the methods that are no networks.
         target: the CRPS of the best head over the error of the best deterministic method that is to be reached.
     """
@@ -48,24 +49,27 @@ class Arena:
     simple: tuple[str, ...]
     point: str
     of_point: Mapping[str, Any]
-    network: str
+    after: str
     options: Mapping[str, Any]
     target: float
+    of_heads: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     of_simple: Mapping[str, Any] = field(default_factory=dict)
 
     def entries(self, heads: Sequence[str | Mapping[str, Any]] | None = None) -> list[Entry]:
-        """Simple methods, the best single answer, and the network with each head; by default every head there is."""
+        """Simple methods, the best single answer, and each head with its usual network; by default every one."""
         wanted = [name for name in HEADS if name not in _NOT_BY_DEFAULT] if heads is None else heads
         simple = [Entry(label=name, method=name, options=self.of_simple) for name in self.simple]
         point = Entry(label=self.point, method=self.point, options=self.of_point, dressed=True)
         return [*simple, point, *(self.entry(head) for head in wanted)]
 
     def entry(self, head: str | Mapping[str, Any], **options: Any) -> Entry:
-        """The network with a head, by name or `{name: ..., **arguments}`."""
+        """A head with its usual network, by name or `{name: ..., **arguments}`."""
         table: Mapping[str, Any] = {"name": head} if isinstance(head, str) else head
+        name = str(table["name"])
         more = ", ".join(f"{key} {each}" for key, each in table.items() if key != "name")
-        label = f"{table['name']} ({more})" if more else str(table["name"])
-        return Entry(label=label, method=self.network, options={**self.options, **options, "head": dict(table)})
+        own = {**self.options, **self.of_heads.get(name, {}), **options, "head": dict(table)}
+        word = name if HEADS[name].random else str(HEADS[name].usual_backbone["name"])
+        return Entry(label=f"{name} ({more})" if more else name, method=f"{word}{self.after}", options=own)
 
 
 _RADAR: Mapping[str, Any] = {
@@ -73,6 +77,8 @@ _RADAR: Mapping[str, Any] = {
     "backbone": {"dropout": 0.1},
     "settings": {"batch": 8, "augment": "flips", "patience": None},
 }
+# Denoisers are seldom sure of what they have learnt by heart, since they never see the same noise twice.
+_DENOISING: Mapping[str, Any] = {"backbone": {}, "settings": {**_RADAR["settings"], "learning_rate": 2e-3}}
 _ON_RIDGE: Mapping[str, Any] = {"backbone": {"dropout": 0.1}}
 _TO_THE_END: Mapping[str, Any] = {"settings": {"patience": None}}
 
@@ -82,8 +88,9 @@ ARENAS: Mapping[str, Arena] = {
         simple=("bicubic", "bicubic+multiplicative", "ridge+multiplicative"),
         point="resnet+multiplicative",
         of_point=_RADAR,
-        network="resnet+multiplicative",
+        after="+multiplicative",
         options=_RADAR,
+        of_heads={"diffusion": _DENOISING, "flow": _DENOISING},
         target=0.80,
     ),
     "era5": Arena(
@@ -91,7 +98,7 @@ ARENAS: Mapping[str, Arena] = {
         simple=("bicubic", "ridge"),
         point="resnet-on-ridge",
         of_point=_ON_RIDGE,
-        network="resnet-on-ridge",
+        after="-on-ridge",
         options=_ON_RIDGE,
         target=0.85,
     ),
@@ -100,7 +107,7 @@ ARENAS: Mapping[str, Arena] = {
         simple=("bicubic", "ridge", "random-features", "glm", "analogues"),
         point="resnet+softmax",
         of_point={"predictors": ("tas",), "networks": 3, **_TO_THE_END},
-        network="resnet+multiplicative",
+        after="+multiplicative",
         options={"predictors": ("tas",), "backbone": {"dropout": 0.1}, **_TO_THE_END},
         target=0.80,
         of_simple={"predictors": ("tas",)},

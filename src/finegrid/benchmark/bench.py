@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import adjusting, heads, pairs, remapping, sampling, skill, speed, statistical
+from finegrid.benchmark import adjusting, heads, known_truth, pairs, remapping, sampling, skill, speed, statistical
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -40,6 +40,7 @@ SECTIONS: dict[str, Section] = {
     "heads-steps": sampling.few_steps,
     "heads-values": sampling.values,
     "heads-cost": sampling.cost,
+    "heads-truth": known_truth.known_truth,
     "statistical": statistical.observed,
     "statistical-racmo": statistical.racmo,
     "patterns": statistical.patterns,

@@ -22,6 +22,7 @@ from finegrid.conventions import InputError, harmonise
 from finegrid.data.joining import along_time
 from finegrid.data.members import mean_of_members
 from finegrid.downscalers import Downscaler, NeuralDownscaler
+from finegrid.downscalers.plan import backbone_of
 from finegrid.evaluation import Evaluation, evaluate
 from finegrid.pipeline.ledger import Watch
 from finegrid.pipeline.material import Material
@@ -164,7 +165,7 @@ def with_shared(shared: Mapping[str, Any], own: Mapping[str, Any], downscaler: D
     """A method's own options and those that a task has for all methods that know them; tables are joined."""
     known = {key: each for key, each in shared.items() if hasattr(downscaler, key)}
     if isinstance(downscaler, NeuralDownscaler) and "backbone" in known:
-        backbone = downscaler.backbone
+        backbone = backbone_of(downscaler.backbone, downscaler.head)
         name = backbone if isinstance(backbone, str) else str(backbone["name"])
         taken = inspect.signature(BACKBONES[name]).parameters
         known["backbone"] = {key: each for key, each in known["backbone"].items() if key in taken}

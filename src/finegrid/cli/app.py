@@ -83,6 +83,9 @@ def fit(
     variables: Annotated[list[str] | None, typer.Option(help="What to predict: tas,pr or fine=coarse names.")] = None,
     predictors: Annotated[list[str] | None, typer.Option(help="Further coarse variables to learn from.")] = None,
     method: Annotated[str | None, typer.Option(help="ridge, resnet-on-ridge, srresnet+softmax, ...")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Members instead of a single answer: the head noise-injected.")
+    ] = False,
     adjust: Annotated[
         str | None,
         typer.Option(help="Bias adjustment of the coarse fields: natural, shift, scale, qdm, ... (see docs)."),
@@ -98,13 +101,14 @@ def fit(
     \b
     finegrid fit recipe.yaml --out model/
     finegrid fit --coarse era.nc --fine obs.nc --out model/
+    finegrid fit --coarse era.nc --fine obs.nc --ensemble --out model/
     finegrid fit --coarse 'era/*.nc' --fine obs.zarr --static elevation.nc --variables tas=t2m --budget 5min --out
     model/
     """
     from finegrid.cli import words
     from finegrid.pipeline.fit import Interrupted, how_to_resume
     from finegrid.pipeline.fit import fit as do
-    from finegrid.pipeline.naming import adjustment_of, table_of
+    from finegrid.pipeline.naming import adjustment_of, as_ensemble, table_of
 
     base = words.base_recipe(recipe, out, coarse or [], fine or [], resume)
     data = {
@@ -117,6 +121,7 @@ def fit(
     training = {"budget": words.budget(budget), "steps": steps, "seed": seed, "device": device}
     chosen = {} if method is None else {"downscaler": table_of(method), "adjust": adjustment_of(method)}
     job = words.laid_over(base, data, {**chosen, **({} if adjust is None else {"adjust": adjust})}, training)
+    job = as_ensemble(job) if ensemble else job
     try:
         done = do(job, out, resume=resume)
     except KeyboardInterrupt as stop:
@@ -172,7 +177,9 @@ def downscale(
             reference=reference,
             progress=progress,
         )
-    _say(f"{done.path}: {done.times} times; {done.words} (largest relative departure {done.violation:.1e})")
+    # Quantiles say in words how far they depart.
+    departure = "" if chances else f" (largest relative departure {done.violation:.1e})"
+    _say(f"{done.path}: {done.times} times; {done.words}{departure}")
     for words in done.notes:
         _say(words)
 

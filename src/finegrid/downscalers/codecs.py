@@ -18,7 +18,7 @@ from finegrid.backbones import BACKBONES
 from finegrid.conventions import InputError
 from finegrid.conventions.components import completed
 from finegrid.downscalers.domain import Domain
-from finegrid.downscalers.plan import Plan, part
+from finegrid.downscalers.plan import Plan, backbone_of, part
 from finegrid.downscalers.store import read
 from finegrid.heads import Head, LatentHead
 
@@ -83,7 +83,7 @@ def _facts(domain: Domain, plan: Mapping[str, Any], options: Mapping[str, Any]) 
         "what is seen of them": [plan[name] for name in ("frames", "views", "cycles", "static")],
         "first guess": options["mean"],
         "mean network": head.get("mean", False) if isinstance(head, Mapping) else False,
-        "backbone": completed(options["backbone"], BACKBONES, "backbone", *_BY_THE_PROGRAM),
+        "backbone": completed(backbone_of(options["backbone"], head), BACKBONES, "backbone", *_BY_THE_PROGRAM),
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain

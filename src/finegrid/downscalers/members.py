@@ -21,6 +21,6 @@ def check_members(members: int, method: str, *, random: bool) -> None:
         heads = ", ".join(name for name, head in HEADS.items() if head.random)
         raise InputError(
             f"got members={members} of a model that has a single answer ('{method}'); expected 1, or a method that "
-            f"draws members: {', '.join(DRAWING)}, or neural with a head among {heads}; fit one of "
-            "these, or set --members 1"
+            f"draws members: {', '.join(DRAWING)}, or neural with a head among {heads}; fit with --ensemble "
+            "or one of these, or set --members 1"
         )

@@ -5,7 +5,7 @@ ridge, bicubic+add        a downscaler, and after the plus its constraint
 resnet, srresnet+softmax  a backbone on its own: the network starts from the coarse value
 resnet-on-ridge           a backbone that refines a downscaler
 noise-injected-on-ridge   a head, which makes an ensemble, with the usual backbone
-unet:diffusion            a backbone and a head
+unet:latent               a backbone and a head
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from finegrid.training import Settings
 
 STATISTICAL: dict[str, type[Downscaler]] = {**BASELINES, **{each.name: each for each in (BoostedTrees, Blend)}}
 """All that one word names: the simple ones, and those that are built on them."""
-USUAL_BACKBONE = "resnet"
 _ENSEMBLES = tuple(name for name, head in HEADS.items() if head.random)
 DOWNSCALERS: dict[str, type[Downscaler]] = {**STATISTICAL, NeuralDownscaler.name: NeuralDownscaler}
 
@@ -83,23 +82,24 @@ def method(name: str, *, settings: Settings | None = None, **options: Any) -> Do
         trained = {} if settings is None else {"settings": settings}
         named = {key: name for key, name in network.items() if key != "mean" and name is not None}
         parts = {key: {**options.pop(key, {}), "name": name} for key, name in named.items()}
+        if "backbone" not in named and "backbone" in options:
+            parts["backbone"] = {**HEADS[named["head"]].usual_backbone, **options.pop("backbone")}
         return build("neural", DOWNSCALERS, "downscaler", mean=network["mean"], **parts, **trained, **options)
     if word not in STATISTICAL:
         valid = [*STATISTICAL, *BACKBONES, *_ENSEMBLES]
         raise InputError(
             f"There is no method '{name}'. The names are {', '.join(valid)}, networks on a downscaler such as "
-            "resnet-on-ridge, heads with a backbone such as unet:diffusion, each "
+            "resnet-on-ridge, heads with a backbone such as unet:latent, each "
             f"with a constraint if wanted, such as ridge+add.{nearest(word, valid)}"
         )
     return build(word, STATISTICAL, "downscaler", **options)
 
 
 def _network(word: str) -> dict[str, Any] | None:
-    """Backbone, head (None: the options say which) and mean downscaler that a word names; None where it names none."""
+    """Backbone (None: that of the head), head (None: as in the options) and mean downscaler; None for other words."""
     first, _, mean = word.partition("-on-")
-    backbone, colon, head = first.rpartition(":")
-    if not colon:
-        backbone, head = (USUAL_BACKBONE, first) if first in _ENSEMBLES else (first, "")
-    if backbone not in BACKBONES or (head and head not in HEADS) or (mean and mean not in BASELINES):
+    alone = first in _ENSEMBLES
+    backbone, _, head = (None, "", first) if alone else first.partition(":")
+    if (not alone and backbone not in BACKBONES) or (head and head not in HEADS) or (mean and mean not in BASELINES):
         return None
     return {"backbone": backbone, "head": head or None, "mean": mean or None}

@@ -33,11 +33,12 @@ from finegrid.downscalers.codecs import take_codecs
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.fitting import Fitting, not_fitted
 from finegrid.downscalers.nested import first_guesses, nested, unfitted
-from finegrid.downscalers.plan import Plan, Table, part
-from finegrid.heads import HEADS, Draws, Head
+from finegrid.downscalers.plan import Plan, Table, backbone_of, kind_of, part
+from finegrid.heads import Draws, Head
 from finegrid.training import Samples, Settings, chosen_device, train
 
-_BATCH = 128
+# Fields in a call of the network, and the fine cells that they may have together: more of them leave the caches.
+_BATCH, _CELLS = 128, 1 << 17
 _USUAL_MEMBERS = 20
 # Settings that may change when a run goes on: when to save, and what is lowered after a loss that was no number.
 _FREE = ("checkpoint_minutes", "learning_rate", "clip")
@@ -50,7 +51,7 @@ class NeuralDownscaler(Downscaler):
     """Backbone, loss, constraint and mean downscaler, put together and trained.
 
     Args:
-        backbone: network, by name or `{name: ..., **arguments}`.
+        backbone: network, by name or `{name: ..., **arguments}`; None is the usual one of the head.
         head: distribution of the fine fields, by name or `{name: ..., **arguments}`; "point" is a single best answer.
         networks: size of a committee of such networks: their mean is the answer of a point head; members of other heads
             are drawn from them in turn.
@@ -67,7 +68,7 @@ class NeuralDownscaler(Downscaler):
     name: ClassVar[str] = "neural"
     validates: ClassVar[bool] = True
     constraint: Table = "add"
-    backbone: Table = "resnet"
+    backbone: Table | None = None
     head: Table = "point"
     networks: int = 1
     loss: Table | None = None
@@ -133,11 +134,12 @@ class NeuralDownscaler(Downscaler):
         given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse))
         keys = [int(step) for step in steps_since_epoch(coarse.time, self.domain.step_seconds)]
         # Members of a few times rather than times of a few members: what the network sees is made once.
-        times = max(1, _BATCH // members)
+        batch = max(1, min(_BATCH, _CELLS // self.domain.grid.area.size))
+        times = max(1, batch // members)
         parts = []
         for start in range(0, len(given), times):
             some, own = given.at(slice(start, start + times)).to(device), keys[start : start + times]
-            groups = [range(first, min(first + _BATCH, members)) for first in range(0, members, _BATCH)]
+            groups = [range(first, min(first + batch, members)) for first in range(0, members, batch)]
             with torch.no_grad():
                 drawn = [head.sample(some, Draws.of(seed, group, own, device)).cpu() for group in groups]
             parts.append(torch.cat(drawn))
@@ -145,11 +147,11 @@ class NeuralDownscaler(Downscaler):
 
     @property
     def usual_members(self) -> int:  # type: ignore[override]
-        name = self.head if isinstance(self.head, str) else str(self.head.get("name"))
-        return _USUAL_MEMBERS if name in HEADS and HEADS[name].random else 1
+        return _USUAL_MEMBERS if kind_of(self.head).random else 1
 
     def _untrained(self, plan: Plan) -> Head:
-        return plan.head(self.head, self.backbone, self.loss, self.conservation, networks=self.networks)
+        backbone = backbone_of(self.backbone, self.head)
+        return plan.head(self.head, backbone, self.loss, self.conservation, networks=self.networks)
 
     def resampled(self, *, constraint: Table | None = None, **options: Any) -> NeuralDownscaler:
         """The same network, sampled in another way.

@@ -29,6 +29,21 @@ from finegrid.training import Samples
 Table = str | Mapping[str, Any]
 
 
+def name_of(head: Table) -> str:
+    """The name of a head."""
+    return head if isinstance(head, str) else str(head.get("name"))
+
+
+def kind_of(head: Table) -> type[Head]:
+    """The class of a head; the usual one for a name that `build` will refuse."""
+    return HEADS.get(name_of(head), PointHead)
+
+
+def backbone_of(backbone: Table | None, head: Table) -> Table:
+    """The backbone that is asked for; None asks for the usual one of the head."""
+    return kind_of(head).usual_backbone if backbone is None else backbone
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Everything about a neural downscaler but its weights.
@@ -68,8 +83,7 @@ class Plan:
         self, head: Table, backbone: Table, loss: Table | None, conservation: Conservation, *, networks: int
     ) -> Head:
         """An untrained head."""
-        name = head if isinstance(head, str) else str(head.get("name"))
-        kind = HEADS.get(name, PointHead)
+        name, kind = name_of(head), kind_of(head)
         problem, given = self._problem(backbone, conservation), {}
         if kind.losses:
             words = ("prediction", "truth", "weight")

@@ -59,7 +59,7 @@ class AdversarialHead(GenerativeHead):
         problem: Problem,
         *,
         loss: Loss,
-        adversarial: float = 0.05,
+        adversarial: float = 0.005,
         vector: int = 8,
         fields: int = 0,
         train_members: int = 2,

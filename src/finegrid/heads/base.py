@@ -97,6 +97,8 @@ class Head(nn.Module, ABC):
     losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
     """By which it can be trained, by name; empty where the head brings its own."""
     usual_loss: ClassVar[str | Mapping[str, Any]] = ""
+    usual_backbone: ClassVar[Mapping[str, Any]] = {"name": "resnet"}
+    """The network that it works best with; heads that see fields on the fine grid need one that has room for them."""
 
     @abstractmethod
     def loss(self, fine: Tensor, given: Conditions) -> Tensor:

@@ -88,7 +88,7 @@ class VariationalHead(GenerativeHead):
         *,
         loss: Loss,
         fields: int = 2,
-        divergence: float = 0.1,
+        divergence: float = 0.3,
         from_prior: float = 0.5,
         train_members: int = 2,
         mean: bool = False,

@@ -23,6 +23,7 @@ from finegrid.conventions import InputError
 from finegrid.conventions.components import build, completed
 from finegrid.data import ADJUSTMENTS, pair
 from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler
+from finegrid.downscalers.plan import backbone_of
 from finegrid.evaluation import Evaluation, evaluate
 from finegrid.evaluation.agreement import Agreement
 from finegrid.heads import HEADS
@@ -161,6 +162,8 @@ def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
     given = _given(recipe)
     adjust = None if recipe.adjust is None else completed(recipe.adjust, ADJUSTMENTS, "adjustment")
     whole = completed(recipe.downscaler, DOWNSCALERS, "downscaler", *given)
+    if "backbone" in whole:
+        whole["backbone"] = backbone_of(whole["backbone"], whole["head"])
     for key, (components, kind, decided) in _PARTS.items():
         if whole.get(key) is not None:
             name = whole[key] if isinstance(whole[key], str) else whole[key].get("name")

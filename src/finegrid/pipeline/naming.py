@@ -8,12 +8,17 @@ do with skill.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from finegrid.conventions import InputError
 from finegrid.downscalers import Downscaler, NeuralDownscaler, method
-from finegrid.downscalers.method import USUAL_BACKBONE
+from finegrid.downscalers.plan import backbone_of, kind_of
+from finegrid.pipeline.recipe import Recipe
 
 DEFAULT_CONSTRAINT = "add"
+USUAL_ENSEMBLE = "noise-injected"
+"""The head for who wants members and has no wish which: one call each, and sharp after minutes of training."""
 RIVALS = ("bilinear", "bicubic", "mean-map", "ridge")
 """What every model is compared with: two interpolations, and two simple methods that learnt from the same data."""
 
@@ -43,22 +48,42 @@ def table_of(name: str) -> dict[str, Any]:
     return {"name": chosen.name, **{key: None if part is None else _table(part) for key, part in parts.items()}}
 
 
+def as_ensemble(recipe: Recipe) -> Recipe:
+    """The same job with the usual head that draws members, unless its own head does.
+
+    Raises:
+        InputError: on a method without a network.
+    """
+    table = recipe.downscaler
+    if table["name"] != NeuralDownscaler.name:
+        raise InputError(
+            f"got --ensemble for the method '{table['name']}', which is no network; expected one, such as "
+            "resnet-on-ridge; leave --ensemble out, or take another method"
+        )
+    if kind_of(table.get("head", NeuralDownscaler.head)).random:
+        return recipe
+    kept = {key: part for key, part in table.items() if key != "loss"}
+    return replace(recipe, downscaler={**kept, "head": {"name": USUAL_ENSEMBLE}})
+
+
 def name_of(downscaler: Downscaler) -> str:
     """The method name of a downscaler, arguments of its parts left out."""
     word = downscaler.name
     if isinstance(downscaler, NeuralDownscaler):
         mean = "" if downscaler.mean is None else f"-on-{_word(downscaler.mean)}"
-        word = f"{_network(_word(downscaler.backbone), _word(downscaler.head))}{mean}"
+        word = f"{_network(downscaler)}{mean}"
     if downscaler.adjust is not None:
         word = f"{_word(downscaler.adjust)}/{word}"
     constraint = _word(downscaler.constraint)
     return word if constraint == DEFAULT_CONSTRAINT else f"{word}+{constraint}"
 
 
-def _network(backbone: str, head: str) -> str:
+def _network(downscaler: NeuralDownscaler) -> str:
+    head, usual = _word(downscaler.head), _word(backbone_of(None, downscaler.head))
+    backbone = _word(backbone_of(downscaler.backbone, downscaler.head))
     if head == "point":
         return backbone
-    return head if backbone == USUAL_BACKBONE else f"{backbone}:{head}"
+    return head if backbone == usual else f"{backbone}:{head}"
 
 
 def _word(part: str | Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ class Data:
 def _default_downscaler() -> dict[str, Any]:
     return {
         "name": "neural",
-        "backbone": {"name": "resnet"},
+        "backbone": None,
         "head": {"name": "point"},
         "mean": {"name": "ridge"},
         "loss": None,

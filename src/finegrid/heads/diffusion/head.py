@@ -3,10 +3,13 @@
     loss = weight(s) * | D(r + s e; s, seen) - r |^2,      log s ~ N(centre, width^2),   e from the base noise
     member:  from s_0 e down to level 0 (`samplers`)
 
-By default the residuals are those about a mean network that is trained beside it, so that the diffusion need only make
-the detail. A term of the Wasserstein distance between the values of the estimate and the truth, in transformed units
-after the way there and back (a dry cell is dry, however far below zero its residual), makes extremes as frequent as
-they are. It is weighted by c_skip, because an estimate from much noise has to be smooth.
+With `mean: true` the residuals are those about a mean network that is trained beside it, so that the diffusion need
+only make the detail. What such a network leaves of times that it has learnt from is smaller than what it leaves of
+others, which makes members that spread too little unless the training data are many; so it is not the default.
+
+A term of the Wasserstein distance between the values of the estimate and the truth, in transformed units after the way
+there and back (a dry cell is dry, however far below zero its residual), makes extremes as frequent as they are. It is
+weighted by c_skip, because an estimate from much noise has to be smooth.
 
 Sources: Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022; Mardani et
 al., "Residual corrective diffusion modeling for km-scale atmospheric downscaling", 2023; Liu et al., "WassDiff", 2024;
@@ -40,7 +43,7 @@ class DiffusionHead(SteppedHead):
         problem: what it is built for.
         steps: of the sampler.
         sampler: ``euler``, ``heun`` (two network calls a step) or ``multistep``, by name or table.
-        mean: whether it has a mean network of its own.
+        mean: whether it has a mean network of its own; see above.
         noise: base noise, by name or table.
         constrain: where the constraint acts, at the ``end`` or besides at all ``steps``.
         policy: how it is sampled, by name or table.
@@ -58,9 +61,9 @@ class DiffusionHead(SteppedHead):
         self,
         problem: Problem,
         *,
-        steps: int = 20,
+        steps: int = 10,
         sampler: Table = "multistep",
-        mean: bool = True,
+        mean: bool = False,
         noise: Table = "white",
         constrain: str = "end",
         policy: Table = "fixed",

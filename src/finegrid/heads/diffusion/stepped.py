@@ -9,7 +9,7 @@ import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ Table = str | Mapping[str, Any]
 
 
 class SteppedHead(GenerativeHead):
-    """A head that walks.
+    """A head that walks. Its network sees fields with noise, which it can only take away where it has room for them.
 
     Args:
         problem: what it is built for.
@@ -47,6 +47,8 @@ class SteppedHead(GenerativeHead):
         seeds: channels of the inputs that belong to each of several given members of a coarse ensemble, such as
             [[0], [1]]; they are shuffled in training, so that none of them is special.
     """
+
+    usual_backbone: ClassVar[Mapping[str, Any]] = {"name": "unet", "resolution": "half", "width": 32}
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class FlowHead(SteppedHead):
         steps: int = 4,
         shortcuts: float = 0.25,
         solver: str = "heun",
-        mean: bool = True,
+        mean: bool = False,
         noise: Table = "white",
         constrain: str = "end",
         policy: Table = "fixed",

@@ -86,6 +86,10 @@ class LatentHead(GenerativeHead):
         self.codec.requires_grad_(codec is None)
         self.inner = build(inner, _INNER, "head of latents", problem=grid.problem(around), mean=False)
         self._ensemble_loss = loss
+        self.register_buffer("size", torch.ones(grid.channels, 1, 1))
+
+    size: Tensor
+    """Of the departures of times that the networks have not learnt from, 1 until it is known."""
 
     def _loss(self, fine: Tensor, seen: Seen) -> Tensor:
         return self._value(fine, seen, lambda members: Draws.fresh(members * len(seen), fine.device))
@@ -131,7 +135,7 @@ class LatentHead(GenerativeHead):
 
     def _draw(self, seen: Seen, draws: Draws, project: Projection | None) -> Tensor:
         departures = self.inner.sample(self.codec.grid.conditions(seen), draws)[0]
-        return self.codec.decoded(self.codec.expected(seen).restored(departures), seen, draws)
+        return self.codec.decoded(self.codec.expected(seen).restored(self.size * departures), seen, draws)
 
     @torch.no_grad()
     def settle(self, fine: Tensor, given: Conditions) -> None:
@@ -139,4 +143,5 @@ class LatentHead(GenerativeHead):
         seen = self._centred(self.space.see(given))
         latents = self._latents(fine, seen, Draws.of(0, (0,), range(len(seen)), fine.device))
         departures = self._departures(latents, self.codec.expected(seen), fine)
-        self.inner.settle(departures, self.codec.grid.conditions(seen))
+        self.size.copy_(departures.square().nanmean((0, 2, 3)).sqrt().nan_to_num(1.0)[:, None, None])
+        self.inner.settle(departures / self.size, self.codec.grid.conditions(seen))
