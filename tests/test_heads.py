@@ -88,7 +88,7 @@ def test_a_member_does_not_depend_on_how_many_there_are_nor_on_the_times_beside_
     whole = values(model.predict(coarse, members=5, seed=3))
     few = values(model.predict(coarse, members=2, seed=3))
     later = values(model.predict(coarse.isel(time=slice(4, 8)), members=5, seed=3))
-    monkeypatch.setattr(neural_module, "_BATCH", 3)
+    monkeypatch.setattr(neural_module, "_CELLS", 3 * model.domain.grid.area.size)
     pieces = values(model.predict(coarse, members=5, seed=3))
     close = {"rtol": 1e-4, "atol": 1e-5 * float(np.abs(whole).max())}
     np.testing.assert_allclose(few, whole[:2], **close)

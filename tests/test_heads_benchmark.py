@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from finegrid.benchmark import find_task
+from finegrid.benchmark import find_task, known_truth
 from finegrid.benchmark.arenas import ARENAS, Arena
 from finegrid.benchmark.dressing import Dressing
+from finegrid.benchmark.figures import Bench
 from finegrid.benchmark.heads import compare, write
 from finegrid.benchmark.heads_table import Row, figures_of, tables
 from finegrid.evaluation import Score
@@ -89,6 +90,26 @@ def test_the_entries_are_the_simple_methods_the_network_and_every_head():
     entries = ARENAS["mrms"].entries([{"name": "noise-injected", "vector": 8}])
     assert [entry.label for entry in entries][-2:] == ["resnet+multiplicative", "noise-injected (vector 8)"]
     assert entries[-1].options["head"] == {"name": "noise-injected", "vector": 8}
+    assert entries[-1].method == "noise-injected+multiplicative"
+
+
+def test_members_of_the_known_distribution_have_no_errors_and_others_have_theirs():
+    random, root = np.random.default_rng(0), np.linalg.cholesky(known_truth.covariance())
+    truth = random.standard_normal((64, len(root)))
+    departures = random.standard_normal((500, 64, len(root))) @ root.T
+    mean, covariance = known_truth.errors(truth + departures, truth)
+    assert mean < 0.01 and covariance < 0.03
+    mean, covariance = known_truth.errors(truth + 0.1 + 1.1 * departures, truth)
+    assert mean == pytest.approx(0.1, rel=0.1) and covariance == pytest.approx(1.1**2 - 1, rel=0.15)
+
+
+def test_a_head_that_has_learnt_little_is_not_near_the_known_truth(monkeypatch, tmp_path):
+    monkeypatch.setattr(known_truth, "_TIMES", 200)
+    monkeypatch.setattr(known_truth, "_MEMBERS", 20)
+    monkeypatch.setattr(known_truth, "HEADS", {"gaussian": ({}, {}), "flow": ({"steps": 2}, {})})
+    found = known_truth.known_truth(Bench(out=tmp_path, budget=0.2))
+    assert [each.name for each in found] == ["gaussian, linear-Gaussian", "flow, linear-Gaussian", "flow, bimodal"]
+    assert not found[0].reached and not found[1].reached
 
 
 @pytest.mark.slow
@@ -103,7 +124,7 @@ def test_an_arena_runs_from_fit_to_table(tmp_path, monkeypatch):
         simple=("bicubic",),
         point="resnet",
         of_point={},
-        network="resnet",
+        after="",
         options={},
         target=0.8,
     )

@@ -22,14 +22,14 @@ from finegrid.benchmark.figures import Bench, Figure
 from finegrid.downscalers import NeuralDownscaler
 from finegrid.training import Settings
 
-_SHAPE, _FACTOR, _TIMES = (2, 2), 2, 30_000
+_SHAPE, _FACTOR, _TIMES = (2, 2), 2, 60_000
 _SLOPE, _LENGTH, _CHANCE, _NOISE = 0.5, 2.0, 0.3, 0.1
 _TEST, _MEMBERS = 64, 500
 _NEAR, _WEIGHTS = 0.05, 0.1
-_SETTINGS: Mapping[str, Any] = {"batch": 128, "learning_rate": 3e-3, "ema": 0.99, "patience": None}
-_PLAIN: Mapping[str, Any] = {"name": "resnet", "embedding": 0, "dropout": 0.0}
+_SETTINGS: Mapping[str, Any] = {"batch": 256, "learning_rate": 3e-3, "ema": 0.99, "patience": None}
+_PLAIN: Mapping[str, Any] = {"name": "resnet", "width": 32, "depth": 2, "embedding": 0, "dropout": 0.0}
 # As many independent numbers as a field has to have; for weather a short vector does better.
-_NOISY: Mapping[str, Any] = {"vector": 32, "fields": 1, "train_members": 4}
+_NOISY: Mapping[str, Any] = {"vector": 32, "fields": 1}
 _SCORED: Mapping[str, Any] = {
     "loss": {"name": "sum", "terms": {"multi-scale-crps": 1, "increment-crps": 1, "energy": 1}}
 }
@@ -42,8 +42,8 @@ HEADS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "dressed": ({}, {}),
     "noise-injected": (_NOISY, _SCORED),
     "adversarial": ({**_NOISY, "adversarial": 0.001}, _SCORED),
-    "variational": ({"fields": 2, "train_members": 4}, _SCORED),
-    "next-scale": ({"vector": 32, "train_members": 4}, _SCORED),
+    "variational": ({"fields": 2}, _SCORED),
+    "next-scale": ({"vector": 32}, _SCORED),
     "latent": ({"compression": 2, "inner": {"name": "diffusion", "steps": 40}}, _SCORED),
     "diffusion": ({"steps": 40}, {}),
     "flow": ({"steps": 40}, {}),

@@ -37,8 +37,8 @@ from finegrid.downscalers.plan import Plan, Table, backbone_of, kind_of, part
 from finegrid.heads import Draws, Head
 from finegrid.training import Samples, Settings, chosen_device, train
 
-# Fields in a call of the network, and the fine cells that they may have together: more of them leave the caches.
-_BATCH, _CELLS = 128, 1 << 17
+# Fine cells in a call of the network: more of them leave the caches.
+_CELLS = 1 << 17
 _USUAL_MEMBERS = 20
 # Settings that may change when a run goes on: when to save, and what is lowered after a loss that was no number.
 _FREE = ("checkpoint_minutes", "learning_rate", "clip")
@@ -134,7 +134,7 @@ class NeuralDownscaler(Downscaler):
         given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse))
         keys = [int(step) for step in steps_since_epoch(coarse.time, self.domain.step_seconds)]
         # Members of a few times rather than times of a few members: what the network sees is made once.
-        batch = max(1, min(_BATCH, _CELLS // self.domain.grid.area.size))
+        batch = max(1, _CELLS // self.domain.grid.area.size)
         times = max(1, batch // members)
         parts = []
         for start in range(0, len(given), times):
