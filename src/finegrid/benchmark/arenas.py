@@ -77,8 +77,9 @@ _RADAR: Mapping[str, Any] = {
     "backbone": {"dropout": 0.1},
     "settings": {"batch": 8, "augment": "flips", "patience": None},
 }
-# Denoisers are seldom sure of what they have learnt by heart, since they never see the same noise twice.
-_DENOISING: Mapping[str, Any] = {"backbone": {}, "settings": {**_RADAR["settings"], "learning_rate": 2e-3}}
+# Denoisers are seldom sure of what they have learnt by heart, since they never see the same noise twice; and a field
+# with noise is a larger sample than one without, so that few of them make a batch.
+_DENOISING: Mapping[str, Any] = {"backbone": {}, "settings": {**_RADAR["settings"], "batch": 2}}
 _ON_RIDGE: Mapping[str, Any] = {"backbone": {"dropout": 0.1}}
 _TO_THE_END: Mapping[str, Any] = {"settings": {"patience": None}}
 

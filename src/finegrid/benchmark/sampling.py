@@ -22,7 +22,7 @@ from finegrid.evaluation import Evaluation, evaluate
 from finegrid.training import Settings
 
 _ARENA = ARENAS["mrms"]
-_MEMBERS = 10
+_MEMBERS = 5
 _FEW, _MANY = (1, 2, 4), 50
 _STEPS, _TURNS = 40, 3
 Scores = Mapping[str, float]
