@@ -7,7 +7,9 @@ mean and doubles the channels; on the way up the features are repeated and joine
 that 2^depth does not divide are extended at the high end of y and x and cropped again: by repeating the edge, or by
 going around the Earth with ``padding="circular-longitude"`` (then the seam is exact only where the division is).
 
-Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
+Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015. Departure:
+its blocks are residual ones (He et al., CVPR 2016); with plain pairs of convolutions a network that sees noise now and
+then lost all its features early in training, and never found them again.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class DiffusionHead(SteppedHead):
         self,
         problem: Problem,
         *,
-        steps: int = 10,
+        steps: int = 20,
         sampler: Table = "multistep",
         mean: bool = False,
         noise: Table = "white",
