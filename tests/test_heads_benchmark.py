@@ -62,24 +62,26 @@ def row(label: str, seed: int = 0, *, single: bool = False, **values: float) -> 
 
 ROWS = [
     row("resnet", single=True, mae=1.0, crps=1.0, violation=1e-7),
-    row("poor", mae=1.5, crps=0.9, violation=1e-7, spread_skill=0.5, negatives=0.0),
-    row("good", 0, mae=1.1, crps=0.6, violation=1e-7, spread_skill=0.9, negatives=0.0),
-    row("good", 1, mae=1.1, crps=0.8, violation=1e-7, spread_skill=1.1, negatives=0.0),
+    row("glm", mae=1.5, crps=0.5, violation=0.5, negatives=0.1),  # draws members, and is no head
+    row("gaussian", mae=1.5, crps=0.9, violation=1e-7, spread_skill=0.5, negatives=0.0),
+    row("flow (steps 2)", 0, mae=1.1, crps=0.6, violation=1e-7, spread_skill=0.9, negatives=0.0),
+    row("flow (steps 2)", 1, mae=1.1, crps=0.8, violation=1e-7, spread_skill=1.1, negatives=0.0),
 ]
 
 
 def test_the_table_ranks_by_crps_and_gives_mean_and_range_of_the_seeds():
     lines = tables(ROWS).splitlines()
     assert lines[0] == "## rain"
-    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[4:]] == ["good", "poor", "resnet"]
-    assert "0.7 (0.6 to 0.8)" in lines[4]
-    assert "2 out of band" in lines[4]
+    names = [line.split(" | ")[0].removeprefix("| ") for line in lines[4:]]
+    assert names == ["glm", "flow (steps 2)", "gaussian", "resnet"]
+    assert "0.7 (0.6 to 0.8)" in lines[5]
+    assert "2 out of band" in lines[5]
 
 
 def test_figures_judge_the_best_head_against_the_best_single_answer():
     crps, spread, conserved, negative = figures_of(ROWS, 0.8)
     assert crps.reached is True
-    assert crps.numbers == {"poor": pytest.approx(0.9), "good": pytest.approx(0.7)}
+    assert crps.numbers == {"gaussian": pytest.approx(0.9), "flow (steps 2)": pytest.approx(0.7)}
     assert (spread.measured, spread.reached) == ("1.000", True)
     assert conserved.reached is True
     assert negative.reached is True

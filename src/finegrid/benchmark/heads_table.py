@@ -11,6 +11,7 @@ import numpy as np
 
 from finegrid.benchmark.figures import Figure
 from finegrid.evaluation import Score
+from finegrid.heads import HEADS
 
 _CONSERVED = 1e-6
 _HONEST, _SPECTRUM, _EXTREMES = (0.85, 1.15), (0.85, 1.15), (0.90, 1.10)
@@ -68,7 +69,7 @@ def figures_of(rows: Sequence[Row], target: float) -> list[Figure]:
 
 
 def _figures(name: str, rows: Sequence[Row], target: float) -> list[Figure]:
-    heads = {label: each for label, each in _methods(rows).items() if not each[0].single and "dressed" not in label}
+    heads = {label: each for label, each in _methods(rows).items() if label.split(" ")[0] in HEADS}
     if not heads:
         return []
     ratios = {label: _mean([row.of("crps") for row in each]) / best_error(rows) for label, each in heads.items()}
