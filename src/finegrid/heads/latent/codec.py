@@ -3,7 +3,7 @@
     z = a * mean over latent cells of E(seen, r) + u,   u uniform in (-1/2, 1/2): as rounding to whole numbers would do
     p(z | seen) = N(m(seen), d(seen)^2) * uniform     what is expected before the field is known
     R = -log2 p(z | seen) / fine values               bits a fine value
-    r' = G(seen, z, e)                                e noise, for texture that z does not say
+    r' = G(seen, (z - m) / d, e)                      e noise, for texture that z does not say
 
     loss = S(r' of two e, y) + lambda R
 
@@ -48,10 +48,6 @@ class Expected:
         """Latents about their mean, of order one."""
         return (latents - self.mean) / self.deviation
 
-    def restored(self, standardised: Tensor) -> Tensor:
-        """The inverse of `standardised`."""
-        return self.mean + self.deviation * standardised
-
     def bits(self, latents: Tensor) -> Tensor:
         """What latents cost, each rounded to a cell of one (n, channel, rows, columns)."""
         distance = (latents - self.mean).abs()
@@ -88,10 +84,10 @@ class Codec(nn.Module):
         """Latents with the noise of rounding."""
         return latents + draws.uniform(*latents.shape[1:]) - 0.5
 
-    def decoded(self, latents: Tensor, seen: Seen, draws: Draws) -> Tensor:
-        """Residuals (n, output, H, W)."""
+    def decoded(self, departures: Tensor, seen: Seen, draws: Draws) -> Tensor:
+        """Residuals (n, output, H, W) of standardised latents, which are of order one in dry and in wet cells."""
         height, width = seen.start.shape[-2:]
-        fields = [self.grid.on_fine(latents, (height, width))]
+        fields = [self.grid.on_fine(departures, (height, width))]
         if self.texture:
             fields.append(draws.normal(self.texture, height, width))
         return seen.through(self.decoder, *fields)

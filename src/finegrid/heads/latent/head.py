@@ -108,7 +108,8 @@ class LatentHead(GenerativeHead):
         value: Tensor = self.inner.loss(departures, self.codec.grid.conditions(seen))
         if self.folder is not None:
             return value
-        return value + self._distortion(latents, fine, seen, draws) + self.rate * self._bits(latents, expected, fine)
+        value = value + self._distortion(expected.standardised(latents), fine, seen, draws)
+        return value + self.rate * self._bits(latents, expected, fine)
 
     def _latents(self, fine: Tensor, seen: Seen, draws: Draws) -> Tensor:
         return self.codec.rounded(self.codec.encoded(self.space.residual(fine, seen), seen), draws)
@@ -122,10 +123,10 @@ class LatentHead(GenerativeHead):
         known = torch.isfinite(fine).all(1, keepdim=True).to(self.space.gain.dtype)
         return self.codec.grid.over_fine(known)
 
-    def _distortion(self, latents: Tensor, fine: Tensor, seen: Seen, draws: Callable[[int], Draws]) -> Tensor:
+    def _distortion(self, departures: Tensor, fine: Tensor, seen: Seen, draws: Callable[[int], Draws]) -> Tensor:
         members = _MEMBERS if self.codec.texture else 1
         several = seen.repeated(members)
-        residual = self.codec.decoded(latents.repeat(members, 1, 1, 1), several, draws(members))
+        residual = self.codec.decoded(departures.repeat(members, 1, 1, 1), several, draws(members))
         return ensemble_score(self.space, self._ensemble_loss, residual, several, fine)
 
     def _bits(self, latents: Tensor, expected: Expected, fine: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ class LatentHead(GenerativeHead):
 
     def _draw(self, seen: Seen, draws: Draws, project: Projection | None) -> Tensor:
         departures = self.inner.sample(self.codec.grid.conditions(seen), draws)[0]
-        return self.codec.decoded(self.codec.expected(seen).restored(self.size * departures), seen, draws)
+        return self.codec.decoded(self.size * departures, seen, draws)
 
     @torch.no_grad()
     def settle(self, fine: Tensor, given: Conditions) -> None:
