@@ -42,8 +42,8 @@ _CELLS = 1 << 17
 _USUAL_MEMBERS = 20
 # Settings that may change when a run goes on: when to save, and what is lowered after a loss that was no number.
 _FREE = ("checkpoint_minutes", "learning_rate", "clip")
-# Times from which a head learns, after training, how far it is off.
-_SETTLING = 256
+# Times from which a head learns, after training, how far it is off (a covariance needs many), and their fine cells.
+_SETTLING, _SETTLING_CELLS = 4096, 1 << 22
 
 
 @dataclass(kw_only=True)
@@ -112,7 +112,8 @@ class NeuralDownscaler(Downscaler):
             progress=how.progress,
         )
         self._outcome = {**asdict(outcome), "records": [dict(each) for each in outcome.records]}
-        unseen = (samples if judges is None else judges).thinned(_SETTLING).to(device)
+        times = max(64, min(_SETTLING, _SETTLING_CELLS // self.domain.grid.area.size))
+        unseen = (samples if judges is None else judges).thinned(times).to(device)
         with torch.no_grad():
             self._head.settle(unseen.fine, unseen.given)
         if self._mean is not None and len(validate_block):
