@@ -18,7 +18,7 @@ from finegrid.pipeline.recipe import Recipe
 
 DEFAULT_CONSTRAINT = "add"
 USUAL_ENSEMBLE = "noise-injected"
-"""The head for who wants members and has no wish which: one call each, and sharp after minutes of training."""
+"""The head for who wants members and has no wish which: one call each, and a spread near its error on rain."""
 RIVALS = ("bilinear", "bicubic", "mean-map", "ridge")
 """What every model is compared with: two interpolations, and two simple methods that learnt from the same data."""
 
