@@ -449,5 +449,7 @@ def test_an_ensemble_is_one_word(files, options, head):
     assert written["backbone"]["name"] == {"flow": "unet"}.get(head, "unet" if options else "resnet")
 
 
-def test_a_method_without_a_network_makes_no_ensemble(files, capsys):
-    assert "no network" in complaint(capsys, fit("--method", "ridge", "--ensemble"))
+def test_a_method_without_a_network_makes_an_ensemble_where_it_draws_members(files, capsys):
+    assert "or one of glm, analogues" in complaint(capsys, fit("--method", "ridge", "--ensemble"))
+    assert fit("--method", "analogues", "--ensemble") == 0
+    assert finegrid("downscale", "model", "coarse.nc", "--members", "3", "--out", "members.nc") == 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from finegrid.conventions.components import table_of, word_of
 from finegrid.heads import HEADS
 
 # The single answer is there already, and the general parametric head under the names of its distributions.
@@ -64,12 +65,11 @@ class Arena:
 
     def entry(self, head: str | Mapping[str, Any], **options: Any) -> Entry:
         """A head with its usual network, by name or `{name: ..., **arguments}`."""
-        table: Mapping[str, Any] = {"name": head} if isinstance(head, str) else head
-        name = str(table["name"])
+        table, name = table_of(head), word_of(head)
         more = ", ".join(f"{key} {each}" for key, each in table.items() if key != "name")
         usual = self.of_heads.get(name, {})
         own = {**self.options, **usual, **options, "head": {**usual.get("head", {}), **table}}
-        word = name if HEADS[name].random else str(HEADS[name].usual_backbone["name"])
+        word = name if HEADS[name].random else word_of(HEADS[name].usual_backbone)
         return Entry(label=f"{name} ({more})" if more else name, method=f"{word}{self.after}", options=own)
 
 

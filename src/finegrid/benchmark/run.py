@@ -19,6 +19,7 @@ from finegrid.benchmark.folds import Part, Protocol, crossed, held_back
 from finegrid.benchmark.results import Result, Trial, write
 from finegrid.benchmark.task import Task
 from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.components import word_of
 from finegrid.data.joining import along_time
 from finegrid.data.members import mean_of_members
 from finegrid.downscalers import Downscaler, NeuralDownscaler
@@ -165,9 +166,8 @@ def with_shared(shared: Mapping[str, Any], own: Mapping[str, Any], downscaler: D
     """A method's own options and those that a task has for all methods that know them; tables are joined."""
     known = {key: each for key, each in shared.items() if hasattr(downscaler, key)}
     if isinstance(downscaler, NeuralDownscaler) and "backbone" in known:
-        backbone = backbone_of(downscaler.backbone, downscaler.head)
-        name = backbone if isinstance(backbone, str) else str(backbone["name"])
-        taken = inspect.signature(BACKBONES[name]).parameters
+        backbone = word_of(backbone_of(downscaler.backbone, downscaler.head))
+        taken = inspect.signature(BACKBONES[backbone]).parameters
         known["backbone"] = {key: each for key, each in known["backbone"].items() if key in taken}
     tables = {key: {**each, **own.get(key, {})} for key, each in known.items() if isinstance(each, Mapping)}
     return {**known, **own, **tables}

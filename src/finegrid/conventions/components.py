@@ -22,6 +22,16 @@ Table = Mapping[str, Any]
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
+def word_of(table: str | Table) -> str:
+    """The name in a table, or the bare name."""
+    return table if isinstance(table, str) else str(table.get("name", ""))
+
+
+def table_of(table: str | Table) -> dict[str, Any]:
+    """A table of its own, also of a bare name."""
+    return {"name": table} if isinstance(table, str) else dict(table)
+
+
 def build(table: str | Table, components: Components[Component], kind: str, /, **given: Any) -> Component:
     """Call the component that `table` names, with its arguments and those given.
 
@@ -66,7 +76,7 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 def _checked(
     table: str | Table, components: Components[Any], kind: str, given: Collection[str]
 ) -> tuple[str, dict[str, Any]]:
-    arguments: dict[str, Any] = {"name": table} if isinstance(table, str) else dict(table)
+    arguments = table_of(table)
     name = str(arguments.pop("name", ""))
     if name not in components:
         raise InputError(

@@ -13,6 +13,7 @@ from torch import Tensor
 from finegrid.bridge import BlockMean, to_tensor
 from finegrid.constraints import CONSTRAINTS, Constraint, SparseMean
 from finegrid.conventions import unit_conversion
+from finegrid.conventions.components import word_of
 from finegrid.data.pairs import Pair
 from finegrid.data.solar import highest_sunshine
 from finegrid.downscalers.domain import Domain
@@ -61,9 +62,8 @@ class Conservation:
     @classmethod
     def built(cls, table: Table, facts: Facts) -> Self:
         """The constraint of a table."""
-        word = table if isinstance(table, str) else table.get("name")
         # A relation is for its own variables; the others of the model are conserved beside it.
-        alone = not getattr(CONSTRAINTS.get(str(word)), "roles", ())
+        alone = not getattr(CONSTRAINTS.get(word_of(table)), "roles", ())
         whole: Table = table if alone else {"name": "composed", "parts": [table]}
         return cls(table, facts, facts.made(whole), _mean(facts.domain))
 

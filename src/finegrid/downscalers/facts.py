@@ -16,7 +16,7 @@ import torch
 
 from finegrid.constraints import CONSTRAINTS, Constraint, ShiftedConstraint
 from finegrid.conventions import InputError, unit_conversion
-from finegrid.conventions.components import build
+from finegrid.conventions.components import build, table_of, word_of
 from finegrid.conventions.variables import alike
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.domain import Domain
@@ -64,9 +64,8 @@ class Facts:
             InputError: on an unknown name or argument, variables that the model does not predict, and values that the
                 constraint cannot take.
         """
-        word = table if isinstance(table, str) else str(table.get("name"))
+        word, arguments = word_of(table), table_of(table)
         kind = CONSTRAINTS.get(word)
-        arguments: dict[str, Any] = {"name": word} if isinstance(table, str) else {**table}
         if getattr(kind, "roles", ()):
             chosen = list(names) or self._by_roles(word, getattr(kind, "roles", ()))
             arguments["variables"] = chosen

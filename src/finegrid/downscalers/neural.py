@@ -23,6 +23,7 @@ from torch import Tensor
 from finegrid.backbones.blocks import repeated
 from finegrid.bridge import Layout, to_tensor
 from finegrid.conventions import InputError
+from finegrid.conventions.components import table_of
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, steps_since_epoch, useful_cycles
 from finegrid.data.splits import Indices
@@ -164,9 +165,12 @@ class NeuralDownscaler(Downscaler):
         Raises:
             InputError: when the network was trained for something else; says what.
         """
-        head = {"name": self.head} if isinstance(self.head, str) else dict(self.head)
         described, tensors = self._described()
-        changed = {**self.options, "head": {**head, **options}, "constraint": constraint or self.constraint}
+        changed = {
+            **self.options,
+            "head": {**table_of(self.head), **options},
+            "constraint": constraint or self.constraint,
+        }
         state = dict(described["state"])
         if constraint is not None:
             state["conservation"] = {**state["conservation"], "table": constraint, "learned": {}}

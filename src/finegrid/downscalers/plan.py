@@ -19,7 +19,7 @@ from torch import Tensor
 from finegrid.backbones import BACKBONES, Backbone
 from finegrid.bridge import Layout, to_features, to_tensor
 from finegrid.conventions import InputError
-from finegrid.conventions.components import bind, build
+from finegrid.conventions.components import bind, build, word_of
 from finegrid.data.pairs import Pair
 from finegrid.data.transforms import TRANSFORMS, Transform
 from finegrid.downscalers.conservation import Conservation, Given
@@ -29,14 +29,9 @@ from finegrid.training import Samples
 Table = str | Mapping[str, Any]
 
 
-def name_of(head: Table) -> str:
-    """The name of a head."""
-    return head if isinstance(head, str) else str(head.get("name"))
-
-
 def kind_of(head: Table) -> type[Head]:
     """The class of a head; the usual one for a name that `build` will refuse."""
-    return HEADS.get(name_of(head), PointHead)
+    return HEADS.get(word_of(head), PointHead)
 
 
 def backbone_of(backbone: Table | None, head: Table) -> Table:
@@ -83,7 +78,7 @@ class Plan:
         self, head: Table, backbone: Table, loss: Table | None, conservation: Conservation, *, networks: int
     ) -> Head:
         """An untrained head."""
-        name, kind = name_of(head), kind_of(head)
+        name, kind = word_of(head), kind_of(head)
         problem, given = self._problem(backbone, conservation), {}
         if kind.losses:
             words = ("prediction", "truth", "weight")

@@ -19,6 +19,7 @@ import xarray as xr
 
 from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.components import word_of
 from finegrid.conventions.errors import provenance
 from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
@@ -217,15 +218,10 @@ def _about(
         "finegrid_method": name_of(downscaler),
         "finegrid_members": members,
         "finegrid_seed": seed,
-        "finegrid_constraint": _constraint(downscaler),
+        "finegrid_constraint": word_of(downscaler.constraint),
         "finegrid_conservation_violation": violation,
         "finegrid_conservation": words,
     }
-
-
-def _constraint(downscaler: Downscaler) -> str:
-    constraint = downscaler.constraint
-    return constraint if isinstance(constraint, str) else str(constraint["name"])
 
 
 def _input(fields: xr.Dataset) -> str:

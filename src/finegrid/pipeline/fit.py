@@ -20,7 +20,7 @@ from finegrid import __version__
 from finegrid.backbones import BACKBONES
 from finegrid.constraints import CONSTRAINTS
 from finegrid.conventions import InputError
-from finegrid.conventions.components import build, completed
+from finegrid.conventions.components import build, completed, word_of
 from finegrid.data import ADJUSTMENTS, pair
 from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler
 from finegrid.downscalers.plan import backbone_of
@@ -166,8 +166,8 @@ def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
         whole["backbone"] = backbone_of(whole["backbone"], whole["head"])
     for key, (components, kind, decided) in _PARTS.items():
         if whole.get(key) is not None:
-            name = whole[key] if isinstance(whole[key], str) else whole[key].get("name")
-            whole[key] = completed(whole[key], components, kind, *(decided or _told(components.get(name))))
+            told = decided or _told(components.get(word_of(whole[key])))
+            whole[key] = completed(whole[key], components, kind, *told)
     # As it will be read back: a resumed run must be the same job to the last tuple.
     full = Recipe.of(replace(recipe, downscaler=whole, adjust=adjust).to_dict())
     downscaler: Downscaler = build(full.downscaler, DOWNSCALERS, "downscaler", **_given(full))

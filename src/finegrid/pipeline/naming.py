@@ -7,12 +7,11 @@ do with skill.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from finegrid.conventions import InputError
-from finegrid.downscalers import Downscaler, NeuralDownscaler, method
+from finegrid.conventions import InputError, components
+from finegrid.downscalers import DOWNSCALERS, Downscaler, NeuralDownscaler, method
 from finegrid.downscalers.plan import backbone_of, kind_of
 from finegrid.pipeline.recipe import Recipe
 
@@ -31,7 +30,7 @@ def named(name: str, **options: Any) -> Downscaler:
 def adjustment_of(name: str) -> dict[str, Any] | None:
     """What a recipe says under `adjust` for a method name."""
     adjust = named(name).adjust
-    return None if adjust is None else _table(adjust)
+    return None if adjust is None else components.table_of(adjust)
 
 
 def table_of(name: str) -> dict[str, Any]:
@@ -42,23 +41,27 @@ def table_of(name: str) -> dict[str, Any]:
     """
     chosen = named(name)
     if not isinstance(chosen, NeuralDownscaler):
-        return {"name": chosen.name, "constraint": _table(chosen.constraint)}
+        return {"name": chosen.name, "constraint": components.table_of(chosen.constraint)}
     words = ("backbone", "head", "mean", "loss", "constraint")
     parts = {word: getattr(chosen, word) for word in words}
-    return {"name": chosen.name, **{key: None if part is None else _table(part) for key, part in parts.items()}}
+    tables = {word: None if part is None else components.table_of(part) for word, part in parts.items()}
+    return {"name": chosen.name, **tables}
 
 
 def as_ensemble(recipe: Recipe) -> Recipe:
-    """The same job with the usual head that draws members, unless its own head does.
+    """The same job with the usual head that draws members, unless the method draws some already.
 
     Raises:
-        InputError: on a method without a network.
+        InputError: on a method without a network that has a single answer.
     """
     table = recipe.downscaler
     if table["name"] != NeuralDownscaler.name:
+        if _draws(table["name"]):
+            return recipe
+        drawing = ", ".join(name for name in DOWNSCALERS if name != NeuralDownscaler.name and _draws(name))
         raise InputError(
-            f"got --ensemble for the method '{table['name']}', which is no network; expected one, such as "
-            "resnet-on-ridge; leave --ensemble out, or take another method"
+            f"got --ensemble for the method '{table['name']}', which has a single answer and no network; expected a "
+            f"network, such as resnet-on-ridge, or one of {drawing}; leave --ensemble out, or take another method"
         )
     if kind_of(table.get("head", NeuralDownscaler.head)).random:
         return recipe
@@ -66,29 +69,26 @@ def as_ensemble(recipe: Recipe) -> Recipe:
     return replace(recipe, downscaler={**kept, "head": {"name": USUAL_ENSEMBLE}})
 
 
+def _draws(method: str) -> bool:
+    """Whether a method without a network draws members."""
+    return DOWNSCALERS[method].usual_members > 1
+
+
 def name_of(downscaler: Downscaler) -> str:
     """The method name of a downscaler, arguments of its parts left out."""
     word = downscaler.name
     if isinstance(downscaler, NeuralDownscaler):
-        mean = "" if downscaler.mean is None else f"-on-{_word(downscaler.mean)}"
+        mean = "" if downscaler.mean is None else f"-on-{components.word_of(downscaler.mean)}"
         word = f"{_network(downscaler)}{mean}"
     if downscaler.adjust is not None:
-        word = f"{_word(downscaler.adjust)}/{word}"
-    constraint = _word(downscaler.constraint)
+        word = f"{components.word_of(downscaler.adjust)}/{word}"
+    constraint = components.word_of(downscaler.constraint)
     return word if constraint == DEFAULT_CONSTRAINT else f"{word}+{constraint}"
 
 
 def _network(downscaler: NeuralDownscaler) -> str:
-    head, usual = _word(downscaler.head), _word(backbone_of(None, downscaler.head))
-    backbone = _word(backbone_of(downscaler.backbone, downscaler.head))
+    head, usual = components.word_of(downscaler.head), components.word_of(backbone_of(None, downscaler.head))
+    backbone = components.word_of(backbone_of(downscaler.backbone, downscaler.head))
     if head == "point":
         return backbone
     return head if backbone == usual else f"{backbone}:{head}"
-
-
-def _word(part: str | Mapping[str, Any]) -> str:
-    return part if isinstance(part, str) else str(part["name"])
-
-
-def _table(part: str | Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": part} if isinstance(part, str) else dict(part)

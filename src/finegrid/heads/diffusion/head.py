@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from finegrid.conventions import InputError
-from finegrid.conventions.components import build
+from finegrid.conventions.components import build, word_of
 from finegrid.heads.diffusion.levels import Levels
 from finegrid.heads.diffusion.network import NumberedNetwork
 from finegrid.heads.diffusion.samplers import SAMPLERS, Sampler
@@ -134,8 +134,7 @@ class DiffusionHead(SteppedHead):
 
 
 def _checked_churn(sampler: Sampler, noise: Table) -> None:
-    name = noise if isinstance(noise, str) else noise.get("name")
-    if sampler.stirs and name == "heavy-tailed":
+    if sampler.stirs and word_of(noise) == "heavy-tailed":
         raise InputError(
             "got a sampler with churn and heavy-tailed noise; expected normal noise, since the sum of two heavy-tailed "
             "fields is no longer of their kind; set churn: 0, or another noise"
