@@ -70,7 +70,10 @@ def test_a_list_of_variables_means_the_same_names_on_both_sides():
         ),
         ({"data": {**FILES, "split": {"tran": 0.5}}}, r"data.split has no key 'tran'.*Did you mean 'train'"),
         ({"seed": 3}, r"the recipe has no key 'seed'.*under 'training'"),
-        ({"calibrate": {"name": "crude"}}, r"no key 'calibrate'. The keys are data, adjust, downscaler, training"),
+        (
+            {"emulate": {"name": "crude"}},
+            r"no key 'emulate'. The keys are data, adjust, downscaler, training, calibrate",
+        ),
         ({"data": {"coarse": "coarse.nc"}}, r"data.fine is missing"),
         ({"downscaler": {"backbone": "unet"}}, r"downscaler: a component needs a name"),
         ({"training": {"schedule": "sawtooth"}}, r"training.schedule: .*'cosine' or 'constant'"),

@@ -19,7 +19,18 @@ from typing import Any
 import torch
 
 from finegrid import __version__
-from finegrid.benchmark import adjusting, heads, known_truth, pairs, remapping, sampling, skill, speed, statistical
+from finegrid.benchmark import (
+    adjusting,
+    calibrating,
+    heads,
+    known_truth,
+    pairs,
+    remapping,
+    sampling,
+    skill,
+    speed,
+    statistical,
+)
 from finegrid.benchmark.figures import Bench, Figure, Section, table
 from finegrid.conventions.spans import seconds
 
@@ -41,6 +52,9 @@ SECTIONS: dict[str, Section] = {
     "heads-values": sampling.values,
     "heads-cost": sampling.cost,
     "heads-truth": known_truth.known_truth,
+    "calibration-racmo-pr": calibrating.racmo_pr,
+    "calibration-racmo-tas": calibrating.racmo_tas,
+    "calibration-mrms": calibrating.mrms,
     "statistical": statistical.observed,
     "statistical-racmo": statistical.racmo,
     "patterns": statistical.patterns,

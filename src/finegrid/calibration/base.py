@@ -91,6 +91,8 @@ class Calibrator(ABC):
     guarantee: ClassVar[str]
     """What it promises, in a sentence."""
     least_members: ClassVar[int] = 1
+    bound: ClassVar[bool] = False
+    """Whether what it learns belongs to the cells of one grid."""
     draws: ClassVar[bool] = True
     """Whether it has values at all chances, and so members."""
 
@@ -107,11 +109,7 @@ class Calibrator(ABC):
         """
         given, truth = matched(ensemble, observed)
         self._check_members(given.sizes["member"])
-        learnt, found = {}, {}
-        for name in map(str, given.data_vars):
-            notes = self._noted(given, truth, name, None if labels is None else np.asarray(labels.values))
-            found[name], learnt[name] = notes.groups, self._learn(notes)
-        self._groups, self._learnt = found, learnt
+        self._groups, self._learnt = self._taught(given, truth, None if labels is None else np.asarray(labels.values))
         return self
 
     def quantiles(self, ensemble: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
@@ -145,7 +143,7 @@ class Calibrator(ABC):
         """
         raise InputError(
             f"got new cases for the calibrator '{self.name}', which learns only once; expected one that learns as "
-            "truth arrives: online, strongly-adaptive, decaying or reservoir; or fit it on all cases together"
+            "truth arrives: scale-free, strongly-adaptive, decaying or reservoir; or fit it on all cases together"
         )
 
     @property
@@ -203,6 +201,16 @@ class Calibrator(ABC):
         chances = np.arange(1, some.count + 1) / (some.count + 1)
         return in_order_of(self._quantiles(some, learnt, place, chances), some.members)
 
+    def _taught(
+        self, given: xr.Dataset, truth: xr.Dataset, labels: NDArray[Any] | None
+    ) -> tuple[dict[str, Groups], dict[str, Learnt]]:
+        """Groups and what was learnt of each variable, from standard fields that fit together."""
+        learnt, found = {}, {}
+        for name in map(str, given.data_vars):
+            notes = self._noted(given, truth, name, labels)
+            found[name], learnt[name] = notes.groups, self._learn(notes)
+        return found, learnt
+
     def _noted(self, given: xr.Dataset, truth: xr.Dataset, name: str, labels: NDArray[Any] | None) -> Notes:
         parts, predicted = [], []
         for some in cases(given, truth, name):
@@ -241,7 +249,7 @@ class Calibrator(ABC):
     def _blocks(self, given: xr.Dataset, name: str, make: Make, *more: Any) -> Iterator[NDArray[np.float32]]:
         groups, learnt = self._groups[name], self._learnt[name]
         for some in cases(given, None, name):
-            if some.shape[1:] != groups.place.shape:
+            if some.shape[1:] != groups.place.shape and (groups.places > 1 or self.bound):
                 raise InputError(
                     f"got predictions on {some.shape[1:]} cells; expected {groups.place.shape}, as the calibrator "
                     f"'{self.name}' was fitted; predict the same domain, or fit another one"

@@ -92,7 +92,9 @@ class Groups:
             cases: the cases.
             predicted: their predicted values, where they are at hand.
         """
-        number = np.broadcast_to(self.place, cases.shape)
+        # A single place is everywhere, on any grid.
+        place = self.place if self.places > 1 else np.zeros(cases.shape[1:], np.int64)
+        number = np.broadcast_to(self.place if self.place.shape == cases.shape[1:] else place, cases.shape)
         inside = number >= 0
         for name in self.by:
             if name in _NUMBER:

@@ -4,7 +4,7 @@
     value at the chance p:   F^-1( R^-1(p) )
 
 R is the empirical distribution with the correction for finitely many cases, which makes it the conformal form; linear
-between cases; or smoothed by a normal kernel that is reflected at 0 and 1. F is that of the members (`members`).
+between cases; or smoothed by a normal kernel on the line of normal numbers. F is that of the members (`members`).
 
 Source: Dheur and Ben Taieb, "A large-scale study of probabilistic calibration in neural network regression", ICML
 2023; Kuleshov, Fenner and Ermon, "Accurate uncertainties for deep learning using calibrated regression", ICML 2018.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from finegrid.calibration.base import Evidence, Learnt, Notes
 from finegrid.calibration.cases import Cases
@@ -26,7 +26,7 @@ from finegrid.calibration.pooled import Scored
 from finegrid.conventions import InputError
 
 MAPS = ("empirical", "linear", "smoothed")
-_LEAST, _FINE, _KNOTS = 1e-6, 256, 199
+_LEAST, _FINE, _KNOTS = 1e-6, 512, 199
 
 
 @dataclass(kw_only=True)
@@ -35,7 +35,7 @@ class Recalibration(Scored):
 
     Args:
         map: how R is made of the cases, of `MAPS`.
-        bandwidth: of the kernel of the smoothed map; None is Silverman's.
+        bandwidth: of the kernel of the smoothed map, in normal numbers; None is Silverman's.
         seed: of the chances of a truth that members equal, such as on dry days.
     """
 
@@ -72,20 +72,21 @@ class Recalibration(Scored):
         """R^-1 of each group (level, group)."""
         if self.map == "linear":
             return np.stack([self._between(learnt, level) for level in levels])
-        pool, _ = self._pools(learnt)
+        # On the line of normal numbers, which has no ends at which a kernel would lose mass.
         knots = np.stack([self._between(learnt, (each + 0.5) / _KNOTS) for each in range(_KNOTS)])
-        width = self.bandwidth or 0.9 * np.maximum(knots.std(axis=0), 0.05) * np.maximum(pool.counts, 1) ** -0.2
-        return _inverse(knots, np.broadcast_to(width, knots.shape[1:]), levels)
+        lines = ndtri(np.clip(knots, _LEAST, 1 - _LEAST))
+        pool, _ = self._pools(learnt)
+        width = self.bandwidth or 0.9 * np.maximum(lines.std(axis=0), 0.05) * np.maximum(pool.counts, 1) ** -0.2
+        return np.asarray(ndtr(_inverse(lines, np.broadcast_to(width, lines.shape[1:]), levels)))
 
 
 def _inverse(knots: Array, width: Array, levels: Array) -> Array:
     """Where the smoothed distribution of knots (knot, group) reaches levels (level, group)."""
-    grid = np.linspace(0, 1, _FINE)
+    grid = np.linspace(knots.min() - 3 * width.max(), knots.max() + 3 * width.max(), _FINE)
     reached = np.zeros((_FINE, knots.shape[1]))
-    for knot in knots:  # reflected at both ends, so that no mass is lost
-        own, left, right = (ndtr((grid[:, None] - each) / width) for each in (knot, -knot, 2 - knot))
-        reached += own - ndtr(-knot / width) + left - ndtr(knot / width) + right - ndtr((knot - 2) / width)
-    reached /= reached[-1]
-    # One line for all groups, as in the kernel: distribution functions one above the other.
-    found = [Pool(np.tile(grid, reached.shape[1]), reached.T.ravel(), np.arange(reached.shape[1] + 1) * _FINE)]
-    return np.stack([found[0].between(level) for level in levels])
+    for knot in knots:
+        reached += ndtr((grid[:, None] - knot) / width)
+    reached /= len(knots)
+    # Distribution functions one above the other, as in the kernel: one line for all groups.
+    found = Pool(np.tile(grid, reached.shape[1]), reached.T.ravel(), np.arange(reached.shape[1] + 1) * _FINE)
+    return np.stack([found.between(level) for level in levels])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from finegrid import __version__
+from finegrid.cli.calibrating import calibrate
 from finegrid.cli.codes import STOPPED
 from finegrid.cli.inspecting import Period, check, regrid
 from finegrid.cli.judging import Budget, Out, benchmark, evaluate
@@ -146,6 +147,11 @@ def downscale(
         list[str] | None,
         typer.Option(help="Write quantiles over the members instead: 0.1,0.5,0.9. They do not conserve."),
     ] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(help="Write intervals that hold the truth so often, in percent: 90. Needs finegrid calibrate."),
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Leave out the calibration in the model folder.")] = False,
     time: Period = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     reference: Annotated[
@@ -158,6 +164,7 @@ def downscale(
     finegrid downscale model/ coarse.nc --out fine.nc
     finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 50 --time 2019-03
     finegrid downscale model/ coarse.nc --out risk.nc --members 50 --quantiles 0.1 0.5 0.9
+    finegrid downscale model/ coarse.nc --out risk.nc --members 50 --interval 90
     finegrid downscale model/ scenario.nc --reference historical.nc --out future.nc
     """
     from finegrid.cli import words as typed
@@ -172,13 +179,15 @@ def downscale(
             out,
             members=members,
             quantiles=chances,
+            interval=None if interval is None else interval / 100,
+            raw=raw,
             time=time,
             seed=seed,
             reference=reference,
             progress=progress,
         )
     # Quantiles say in words how far they depart.
-    departure = "" if chances else f" (largest relative departure {done.violation:.1e})"
+    departure = "" if chances or interval is not None else f" (largest relative departure {done.violation:.1e})"
     _say(f"{done.path}: {done.times} times; {done.words}{departure}")
     for words in done.notes:
         _say(words)
@@ -239,7 +248,7 @@ def recipe(
     showing.recipe(check if not example else None)
 
 
-for _verb in (evaluate, benchmark, check, regrid):
+for _verb in (calibrate, evaluate, benchmark, check, regrid):
     app.command()(_verb)
 
 for _command in app.registered_commands:

@@ -36,6 +36,17 @@ def tasks() -> None:
     _table(("task", "what", "methods unless others are named", ""), rows)
 
 
+def calibrators() -> None:
+    """Calibrators, what they are and what they promise."""
+    from finegrid.calibration import CALIBRATORS
+
+    rows = [
+        (name, (each.__doc__ or "").partition(".")[0], "members" if each.draws else "intervals", each.guarantee)
+        for name, each in CALIBRATORS.items()
+    ]
+    _table(("calibrator", "what", "makes", "guarantee"), rows)
+
+
 def samples() -> None:
     """The catalogue of sample data."""
     from finegrid.data import samples as catalogue

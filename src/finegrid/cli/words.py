@@ -85,14 +85,14 @@ def base_recipe(
     Raises:
         InputError: when neither a recipe nor both files are given.
     """
-    from finegrid.pipeline.fit import RECIPE
+    from finegrid.pipeline.recipe import FILE
     from finegrid.pipeline.workplace import unfinished
 
     if recipe is not None:
         return Recipe.read(recipe)
     if coarse and fine:
         return None
-    stopped = unfinished(out.absolute()) / RECIPE
+    stopped = unfinished(out.absolute()) / FILE
     if resume and stopped.exists():
         return Recipe.read(stopped)
     missing = "--fine" if coarse else "--coarse" if fine else "a recipe, or --coarse and --fine"

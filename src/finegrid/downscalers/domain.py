@@ -22,6 +22,7 @@ from finegrid.data.inputs import CoarseInputs
 from finegrid.data.matching import COVERED
 from finegrid.data.pairs import Pair, within
 from finegrid.data.predictors import usual_step
+from finegrid.data.traces import few_traces
 from finegrid.grids import Grid, Operator
 
 
@@ -41,6 +42,7 @@ class Domain:
         period: first and last training time.
         times: number of training times.
         step_seconds: length of a time step.
+        traces: hashes of the fine fields at some training times, by which they are known under other dates.
     """
 
     inputs: CoarseInputs
@@ -54,6 +56,7 @@ class Domain:
     period: tuple[str, str]
     times: int
     step_seconds: float = 86400.0
+    traces: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, matched: Pair) -> Self:
@@ -71,6 +74,7 @@ class Domain:
             period=(times[0], times[1]),
             times=matched.fine.sizes["time"],
             step_seconds=usual_step(matched.fine.time),
+            traces=few_traces(within(matched.fine, matched.true_grid), matched.variables),
         )
 
     @property
@@ -155,6 +159,7 @@ class Domain:
             "period": list(self.period),
             "times": self.times,
             "step_seconds": self.step_seconds,
+            "traces": list(self.traces),
         }
 
     @classmethod
@@ -173,4 +178,5 @@ class Domain:
             period=(values["period"][0], values["period"][1]),
             times=values["times"],
             step_seconds=values.get("step_seconds", 86400.0),
+            traces=tuple(values.get("traces", ())),
         )

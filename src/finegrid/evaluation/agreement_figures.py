@@ -7,8 +7,6 @@ symmetric about zero; cells with a dot are those whose bias may be chance.
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +26,7 @@ from finegrid.evaluation.agreement import Agreement, words_of
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.coastlines import within
 from finegrid.evaluation.maps import GREY
+from finegrid.evaluation.page import picture
 from finegrid.evaluation.seasonal import SeasonAgreement
 from finegrid.evaluation.wording import decimals_of, labelled, pretty, rounded
 
@@ -42,7 +41,6 @@ _SHOWN = 99.5
 _COLOURS = "RdBu_r"
 _PANEL_WIDTH = 4.6
 _DOT = 0.11
-_DPI = 150
 _HEADLINES = {
     "same": "Yes: the coarse data are the fine data, coarsened.",
     "close": "Nearly: they show the same weather, without a bias that matters.",
@@ -102,7 +100,7 @@ def section(found: Agreement) -> str:
     return (
         '<section class="agreement">\n<h3>Do coarse and fine data agree?</h3>\n'
         f"<p><strong>{escape(_HEADLINES[found.verdict])}</strong></p>\n{advice}\n{_table(found)}\n"
-        f"{_picture(bias_maps(found), alternative)}\n</section>"
+        f"{picture(bias_maps(found), alternative, _CAPTION, narrow=True)}\n</section>"
     )
 
 
@@ -196,15 +194,6 @@ def _table(found: Agreement) -> str:
     )
     table = f"<caption>{escape(_READING)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table class="scores">{table}</table></div>'
-
-
-def _picture(figure: Figure, alternative: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=_DPI, bbox_inches="tight", metadata={"Date": None})
-    content = base64.b64encode(buffer.getvalue()).decode("ascii")
-    image = f'<img src="data:image/svg+xml;base64,{content}" alt="{escape(alternative)}">'
-    below = f"<figcaption>{escape(_CAPTION)}</figcaption>"
-    return f'<figure class="narrow"><div class="scroll">{image}</div>{below}</figure>'
 
 
 def _with_code(sentence: str) -> str:

@@ -74,7 +74,7 @@ def _sheet(view: View, rows: list[list[Panel]]) -> Figure:
         for column, panel in enumerate(row):
             axes = figure.add_subplot(len(rows), columns, number * columns + column + 1)
             drawn[axes] = panel
-            _draw(axes, panel, view.grid, _norm(panel, panels), first=column == 0)
+            draw(axes, panel, view.grid, _norm(panel, panels), first=column == 0)
     for scale in dict.fromkeys(panel.scale for panel in panels):
         shared = [axes for axes, panel in drawn.items() if panel.scale == scale]
         _colour_bar(figure, shared, drawn[shared[0]], panels, view.units)
@@ -113,7 +113,8 @@ def _norm(panel: Panel, panels: list[Panel]) -> Normalize:
     return Normalize(low, high if high > low else low + 1.0)
 
 
-def _draw(axes: Axes, panel: Panel, domain: Grid, norm: Normalize, *, first: bool) -> None:
+def draw(axes: Axes, panel: Panel, domain: Grid, norm: Normalize, *, first: bool) -> None:
+    """One map."""
     plane = Plane(domain)
     mesh = plane.own_mesh if panel.grid is domain else plane.mesh(panel.grid)
     axes.set_facecolor(GREY)

@@ -6,8 +6,6 @@ from anywhere. The frame is `report.html` beside this module; `$name` in it is r
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,21 +14,19 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from matplotlib.figure import Figure
-
 from finegrid.conventions import InputError
 from finegrid.evaluation import figures, floor_tables, maps
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.agreement_figures import section
 from finegrid.evaluation.ensemble_figures import honesty
 from finegrid.evaluation.metrics import METRICS
+from finegrid.evaluation.page import facts_table, picture, words_table
 from finegrid.evaluation.portrait import climate_table, portrait
 from finegrid.evaluation.scores import Score, Scores, View
 from finegrid.evaluation.value_table import ValueTable
 from finegrid.evaluation.verdict import dispersion, verdict
 from finegrid.evaluation.wording import cell, floor_cell, floor_label, heading, number, units_of
 
-_DPI = 150
 _SOURCE_COLUMNS = ("field", "file", "title", "institution", "licence", "reference", "size")
 
 
@@ -61,7 +57,7 @@ def write_report(
         training=_training(training_log),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in (*evaluation.notes, *_reading())),
         sources=_sources(evaluation),
-        provenance=_provenance(provenance),
+        provenance=facts_table(provenance),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
@@ -81,13 +77,13 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
     parts = [
         f"<h2>{escape(_sentence(title))}</h2>",
         _table(evaluation, view.variable),
-        _picture(
+        picture(
             figures.intervals(evaluation, view.variable),
             f"Error of each method for {view.label}, with 95 % intervals",
             "Error of each method. Where intervals overlap, the table says whether the difference is real.",
             narrow=True,
         ),
-        _picture(
+        picture(
             maps.maps(view, method),
             f"Maps of {view.label}: coarse field, {method}, truth and errors",
             f"{_sentence(view.label)} at {view.time}: the time whose error is the median one, neither the "
@@ -100,7 +96,7 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
         left = len(view.spectra) - 2 - len(figures.drawn(view, method))
         more = f" {left} methods with larger errors are not drawn." if left else ""
         parts.append(
-            _picture(
+            picture(
                 figures.spectra(view, method),
                 f"Variance of {view.label} by wavelength",
                 "Variance by scale, mean over all times (two-dimensional cosine transform). A line below "
@@ -130,13 +126,13 @@ def _members(evaluation: Scores, view: View) -> list[str]:
     )
     return [
         f"<h3>{escape(_sentence(evaluation.method))} as an ensemble of {view.members} members</h3>",
-        _picture(
+        picture(
             maps.members(view),
             f"Maps of {view.label}: truth, mean over members and single members",
             "The same time. A member is one possible field, as rough as the truth and with extremes as large; "
             f"the first {len(ensemble.members)} are drawn. Their mean is smooth by right. One colour scale for all.",
         ),
-        _picture(
+        picture(
             honesty(ensemble, view.units),
             "Histogram of the truth's rank among the members, and spread of the members against error of their mean",
             f"Left: a hump in the middle means too much spread, high ends too little, a slope a bias. {band} Right: "
@@ -157,7 +153,7 @@ def _climate(evaluation: Scores, view: View) -> list[str]:
         "half of the true value (frequencies, lengths), 50 %, a factor of 1.5, 0.5 (skewness, correlation) or 30 days "
         "(phase); grey: not to be had."
     )
-    figure = _picture(portrait(table, view.variable), alternative, caption)
+    figure = picture(portrait(table, view.variable), alternative, caption)
     return ["<h3>Climate: indices of VALUE</h3>", climate_table(table, view.variable, evaluation.method), figure]
 
 
@@ -199,23 +195,13 @@ def _cell(score: Score, evaluation: Scores) -> str:
     return f"<td>{value}<small>{escape(extent.strip('()'))}</small></td>"
 
 
-def _picture(figure: Figure, alternative: str, caption: str, *, narrow: bool = False) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=_DPI, bbox_inches="tight", metadata={"Date": None})
-    content = base64.b64encode(buffer.getvalue()).decode("ascii")
-    kind = "narrow" if narrow else "wide"
-    image = f'<img src="data:image/svg+xml;base64,{content}" alt="{escape(alternative)}">'
-    below = f"<figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="{kind}"><div class="scroll">{image}</div>{below}</figure>'
-
-
 def _training(path: str | Path | None) -> str:
     if path is None:
         return ""
     log = read_training_log(path)
     caption = "Loss by training step. Where validation rises while training falls, the method learns by heart."
-    picture = _picture(figures.training(log), "Training and validation loss by step", caption, narrow=True)
-    return f"<section><h2>Training</h2>{picture}</section>"
+    drawn = picture(figures.training(log), "Training and validation loss by step", caption, narrow=True)
+    return f"<section><h2>Training</h2>{drawn}</section>"
 
 
 def read_training_log(path: str | Path) -> list[dict[str, float]]:
@@ -249,21 +235,7 @@ def _sources(evaluation: Scores) -> str:
         "<tr>" + "".join(f"<td>{escape(row.get(name, '–'))}</td>" for name in columns) + "</tr>"
         for row in evaluation.sources
     )
-    return _words_table(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
-
-
-def _provenance(provenance: Mapping[str, str] | None) -> str:
-    if not provenance:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(str(value))}</td></tr>'
-        for key, value in provenance.items()
-    )
-    return _words_table(f"<tbody>{rows}</tbody>")
-
-
-def _words_table(content: str) -> str:
-    return f'<div class="scroll"><table class="words">{content}</table></div>'
+    return words_table(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
 
 
 def _reading() -> Sequence[str]:

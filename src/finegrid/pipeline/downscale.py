@@ -25,11 +25,12 @@ from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
 from finegrid.downscalers.members import check_members
 from finegrid.evaluation.metrics import CONSERVED
+from finegrid.pipeline.calibrated import honesty
 from finegrid.pipeline.departure import Departure
 from finegrid.pipeline.history import history_of
 from finegrid.pipeline.material import times_of_period
 from finegrid.pipeline.naming import name_of
-from finegrid.pipeline.quantiles import Summary, checked
+from finegrid.pipeline.quantiles import Make, Summary, checked
 
 # Coarse fields read at once: less than what belongs to a block of fine fields, so that little is read twice.
 _READ_BYTES = 2_000_000
@@ -68,6 +69,8 @@ def downscale(
     *,
     members: int = 1,
     quantiles: Sequence[float] = (),
+    interval: float | None = None,
+    raw: bool = False,
     time: str | None = None,
     seed: int = 0,
     reference: str | Path | Sequence[str | Path] | None = None,
@@ -83,6 +86,9 @@ def downscale(
         members: size of the ensemble; more than one where the model draws members.
         quantiles: chances whose quantiles over the members are written in place of the members, such as 0.1, 0.5 and
             0.9. They do not conserve; the members are measured all the same.
+        interval: chance of the intervals that are written in place of the members, such as 0.9; the model folder has to
+            hold a calibration.
+        raw: leave the members as the model draws them, although the folder holds a calibration.
         time: period to downscale, such as "2019-03"; None is all.
         seed: of the ensemble.
         reference: where the coarse files are of another source than the training ones, files of that source in a period
@@ -95,6 +101,7 @@ def downscale(
     """
     wanted = checked(quantiles, members) if quantiles else ()
     downscaler = model if isinstance(model, Downscaler) else load(model)
+    honest = honesty(model, downscaler, members, interval=interval, raw=raw, quantiles=wanted)
     check_members(members, downscaler.name, random=downscaler.random)
     fields = _opened(coarse)
     chosen = times_of_period(fields, time)
@@ -103,7 +110,7 @@ def downscale(
         seen = downscaler.read(fields, reference=None if reference is None else open_fields(reference))
         given = _settled(downscaler, seen.isel(time=chosen), fields)
         departure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
-        summary = _summary(downscaler, given, wanted, members)
+        summary = _summary(downscaler, given, wanted or honest.ends, members, honest.made)
 
         def keep(block: xr.Dataset, coarse_of_it: xr.Dataset) -> None:
             departure.add(block, coarse_of_it)
@@ -114,28 +121,33 @@ def downscale(
             source = provenance(fields, otherwise="the coarse input")
             for block in downscaler.blocks(seen, members=members, seed=seed, times=chosen, source=source):
                 size = block.sizes[downscaler.domain.names.time]
-                put(block, given.isel(time=slice(done, done + size)))
+                part = slice(done, done + size)
+                put(honest.members(block, seen.isel(time=chosen).isel(time=part)), given.isel(time=part))
                 done += size
                 progress(done, total)
         words, violation = conservation_words(downscaler, departure), departure.largest
         notes = (*downscaler.notes_on(fields), *([] if summary is None else summary.notes))
         notes += (_ONE_OF_MANY,) if downscaler.random and members == 1 else ()
+        notes += honest.notes
         more = {}
         if summary is not None:
             more = {"finegrid_members_conservation_violation": violation}
             words, violation = f"{summary.words}; of the members, {words}", summary.departure.largest
         about = _about(downscaler, members, seed, fields, violation, words) | more
+        about |= honest.about
         about |= {"finegrid_notes": "; ".join(notes)} if notes else {}
         writer.set_attributes(**about, history=history_of(fields, command))
     return Downscaled(Path(out), done, violation, words, notes)
 
 
-def _summary(downscaler: Downscaler, given: xr.Dataset, quantiles: tuple[float, ...], members: int) -> Summary | None:
+def _summary(
+    downscaler: Downscaler, given: xr.Dataset, quantiles: tuple[float, ...], members: int, make: Make | None
+) -> Summary | None:
     """What takes quantiles and measures them; None where members are written."""
     if not quantiles:
         return None
     measure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
-    return Summary(quantiles, members, downscaler.domain.names.member, measure)
+    return Summary(quantiles, members, downscaler.domain.names.member, measure, make)
 
 
 def conservation_words(downscaler: Downscaler, departure: Departure) -> str:

@@ -3,6 +3,7 @@
 model/  weights.safetensors, model.json   the downscaler
 recipe.yaml                       the job, with every default written out
 scores.json, report.html          how good it is on times that it has not seen
+calibration.*                     what makes it honest, where the recipe asks for a calibration
 log.jsonl, ledger.jsonl           how training went, and the run in one line
 """
 
@@ -29,16 +30,19 @@ from finegrid.evaluation.agreement import Agreement
 from finegrid.heads import HEADS
 from finegrid.losses import ENSEMBLE_LOSSES, LOSSES
 from finegrid.pipeline.agreeing import agreements_of
+from finegrid.pipeline.calibrate import calibrate
+from finegrid.pipeline.choosing import arguments_of
 from finegrid.pipeline.ledger import Run, Watch, append
 from finegrid.pipeline.material import Material, gathered
 from finegrid.pipeline.naming import RIVALS, name_of, named
-from finegrid.pipeline.recipe import Recipe
+from finegrid.pipeline.recipe import FILE, Recipe
 from finegrid.pipeline.workplace import unfinished, workplace
 from finegrid.training import Interrupted
 from finegrid.training.checkpoint import FILE as CHECKPOINT
 
 MARK = "model.json"
-RECIPE, SCORES, REPORT, LOG, LEDGER = "recipe.yaml", "scores.json", "report.html", "log.jsonl", "ledger.jsonl"
+RECIPE = FILE
+SCORES, REPORT, LOG, LEDGER = "scores.json", "report.html", "log.jsonl", "ledger.jsonl"
 _LEAST_TEST_TIMES = 2
 # The arguments of a backbone that the data decide.
 _FROM_DATA = ("inputs", "outputs", "factor", "shape", "static", "fine", "condition", "padding")
@@ -75,6 +79,8 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
         Interrupted: on Ctrl-C during training; `unfinished(out)` holds a checkpoint and the recipe.
     """
     downscaler, full = built(recipe)
+    if full.calibrate is not None:
+        arguments_of(full.calibrate)  # what is wrong there must not show after an hour of training
     _check_resume(Path(out), resume)
     material = gathered(recipe.data)
     with workplace(out, marks=(MARK,), resume=resume, keep=has_checkpoint) as folder:
@@ -83,6 +89,9 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
         learnt, evaluation, note = fitted_and_judged(downscaler, material, folder, resume=resume, progress=progress)
         learnt.save(folder)
         append(folder / LEDGER, Run.of(learnt, method=name_of(learnt), seconds=watch.seconds, evaluation=evaluation))
+        if full.calibrate is not None:
+            words = calibrate(folder, **arguments_of(full.calibrate)).words
+            note = "\n".join([*([note] if note else []), *words])
     return Fitted(Path(out), learnt, evaluation, note)
 
 

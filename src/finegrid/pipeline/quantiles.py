@@ -12,7 +12,7 @@ quantiles will not. How far these depart is measured and written beside the figu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from finegrid.conventions import InputError
 from finegrid.pipeline.departure import Departure
 
 DIMENSION = "quantile"
+Make = Callable[[xr.Dataset], xr.Dataset]
 _ABOUT = {"long_name": "quantile over the members of an ensemble", "units": "1"}
 
 
@@ -35,17 +36,19 @@ class Summary:
         members: number of members that they are taken over.
         member: name of the coordinate of the members.
         departure: measures the quantiles.
+        make: what makes them of a block, such as a calibration; None for those over the members.
     """
 
     quantiles: tuple[float, ...]
     members: int
     member: str
     departure: Departure
+    make: Make | None = None
 
     def of(self, block: xr.Dataset, coarse: xr.Dataset) -> xr.Dataset:
         """The quantiles of a block of members, in the user's names, measured against its standard coarse fields."""
         dimension = str(block[self.member].dims[0]) if self.member in block.coords else self.member
-        fields = over_members(block, self.quantiles, dimension)
+        fields = over_members(block, self.quantiles, dimension) if self.make is None else self.make(block)
         # To the measure a quantile is one more field that should be like the coarse one.
         bare = fields.drop_vars(DIMENSION).rename_dims({DIMENSION: dimension})
         self.departure.add(bare.assign_coords({dimension: np.arange(len(self.quantiles))}), coarse)
@@ -54,14 +57,17 @@ class Summary:
     @property
     def words(self) -> str:
         """That and by how much quantiles do not conserve."""
+        what = f"quantiles over {self.members} members" if self.make is None else "ends of intervals"
         return (
-            f"quantiles over {self.members} members do not conserve: their area means over the coarse cells depart "
+            f"{what} do not conserve: their area means over the coarse cells depart "
             f"from the coarse field by up to {100 * self.departure.largest:.2g} %"
         )
 
     @property
     def notes(self) -> list[str]:
         """Which quantiles lie beyond the members."""
+        if self.make is not None:
+            return []
         first = 1 / (self.members + 1)
         beyond = [each for each in self.quantiles if min(each, 1 - each) < first * (1 - 1e-9)]
         if not beyond:

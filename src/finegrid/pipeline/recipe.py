@@ -7,6 +7,7 @@ when it is built (`finegrid.conventions.components`).
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import field, fields
 from importlib.resources import files
@@ -31,6 +32,18 @@ from finegrid.training.settings import Settings
 
 _STRICT = ConfigDict(extra="forbid")
 _SHOW_EXAMPLE = "`finegrid recipe --example` prints a recipe to start from."
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which on, off, yes and no are words, as in version 1.2 of it: `on` is a key of `calibrate`."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in each if tag != _BOOL]
+    for first, each in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def _several(value: Any) -> Any:
@@ -63,6 +76,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Table = Annotated[dict[str, Any], BeforeValidator(_table)]
 Part = Annotated[Annotated[float, Field(ge=0, lt=1)] | Period, BeforeValidator(_part)]
 Interval = tuple[float, float]
+
+FILE = "recipe.yaml"
+"""Its name in a model folder."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -141,12 +157,13 @@ def _default_downscaler() -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Recipe:
-    """A whole job: data, bias adjustment, downscaler, training."""
+    """A whole job: data, bias adjustment, downscaler, training, and a calibration `on` a period of its own."""
 
     data: Data
     adjust: Annotated[dict[str, Any] | None, BeforeValidator(_table_or_none)] = None
     downscaler: Table = field(default_factory=_default_downscaler)
     training: Settings = field(default_factory=Settings)
+    calibrate: Annotated[dict[str, Any] | None, BeforeValidator(_table_or_none)] = None
 
     @classmethod
     def of(cls, settings: Any, *, source: str = "recipe") -> Self:
@@ -167,7 +184,7 @@ class Recipe:
     def read(cls, path: str | Path) -> Self:
         """Read and check a YAML file."""
         try:
-            settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a safe one)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}. {_SHOW_EXAMPLE}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from finegrid.heads import Head
 from finegrid.training import checkpoint, divergence
+from finegrid.training.augmentation import mixed
 from finegrid.training.batches import Samples, batch_at
 from finegrid.training.checkpoint import Progress, State
 from finegrid.training.device import chosen_device
@@ -185,6 +186,8 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
         fine, given = batch_at(progress.step, self.samples, batch=settings.batch, seed=settings.seed)
+        if settings.mixup:
+            fine, given = mixed(fine, given, settings.mixup, seed=settings.seed, step=progress.step)
         self.head.train()
         with self._precision():
             loss = self.head.loss(fine, given).mean()

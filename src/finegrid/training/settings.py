@@ -21,6 +21,7 @@ class Settings:
     `warmup` is a fraction of the whole, `ema` the decay of the averaged weights (0: none), `clip` the largest
     norm of the gradient, `patience` the number of validations without progress before stopping.
     `augment: flips` mirrors and turns training samples at random, where fields have no direction (`augmentation`).
+    `mixup` is the alpha of Beta(alpha, alpha) by which samples of a batch are mixed with each other (0: none).
     `tensorboard` also writes events for TensorBoard beside the log.
     """
 
@@ -34,6 +35,7 @@ class Settings:
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     clip: PositiveFloat | None = 1.0
     augment: Literal["none", "flips"] = "none"
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     patience: PositiveInt | None = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"

@@ -1,0 +1,118 @@
+"""Which calibrator suits a model best, by predictions that it has not learnt from.
+
+Each candidate learns from the first half of the calibration period and is judged on the second: by the CRPS of the
+members that it makes, or by the Winkler score of its intervals where a model has a single answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from finegrid.calibration import CALIBRATORS, Calibrator
+from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.components import build, table_of
+from finegrid.evaluation.calibration_report import Judged
+from finegrid.evaluation.coverage import coverage
+from finegrid.evaluation.reliability import reliability
+from finegrid.pipeline.material import at_times
+from finegrid.pipeline.quantiles import over_members
+
+BEST = "best"
+LEVEL = 0.9
+_WORSE = 1.01
+_OF_THE_JOB = ("on", "members", "seed", "overlap")
+# All of these have a guarantee.
+_OF_MEMBERS: tuple[dict[str, Any], ...] = (
+    {"name": "recalibration"},
+    {"name": "crude"},
+    {"name": "recalibration", "groups": ["regime"]},
+    {"name": "crude", "groups": ["regime"]},
+)
+_OF_ONE: tuple[dict[str, Any], ...] = ({"name": "split"}, {"name": "mondrian"}, {"name": "split", "groups": ["regime"]})
+
+
+def made(method: str | Mapping[str, Any]) -> Calibrator:
+    """An unfitted calibrator by name or table."""
+    found: Calibrator = build(table_of(method), CALIBRATORS, "calibrator")
+    return found
+
+
+def arguments_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says under `calibrate`, as arguments of `calibrate.calibrate`.
+
+    Raises:
+        InputError: without a period, or on an unknown calibrator.
+    """
+    own = {key: each for key, each in table.items() if key not in _OF_THE_JOB}
+    if not table.get("on"):
+        raise InputError(
+            "got calibrate without a period; expected one that is no part of training, validation or test; write "
+            "calibrate: {name: best, on: 1997/1998}"
+        )
+    candidates(own, several=True)
+    return {"method": own, **{key: table[key] for key in _OF_THE_JOB if key in table}, "on": str(table["on"])}
+
+
+def candidates(method: str | Mapping[str, Any], *, several: bool) -> list[dict[str, Any]]:
+    """The calibrators that are to be tried, as tables.
+
+    Args:
+        method: name or table; `best` stands for several, with the arguments beside it for all.
+        several: whether there is an ensemble.
+
+    Raises:
+        InputError: on an unknown one.
+    """
+    table = table_of(method)
+    if table.get("name") != BEST:
+        made(table)
+        return [table]
+    more = {key: each for key, each in table.items() if key != "name"}
+    return [{**more, **each} for each in (_OF_MEMBERS if several else _OF_ONE)]
+
+
+def best(
+    tables: Sequence[Mapping[str, Any]], predicted: xr.Dataset, truth: xr.Dataset
+) -> tuple[Mapping[str, Any], dict[str, Judged]]:
+    """The one that is best on the second half of the period, and how good it is."""
+    tried = [(table, _judged(table, predicted, truth)) for table in tables]
+    able = [each for each in tried if each[1]]
+    return min(able, key=lambda each: _loss(each[1])) if able else tried[0]
+
+
+def _loss(judged: Mapping[str, Judged]) -> float:
+    """Mean over variables of the logarithm of the score."""
+    scores = [each.members_after.crps if each.members_after else each.after.winkler for each in judged.values()]
+    return float(np.log(np.maximum(scores, 1e-300)).mean())
+
+
+def harmed(judged: Mapping[str, Judged]) -> bool:
+    """Whether members are worse than before by more than one percent."""
+    pairs = [(each.members_before, each.members_after) for each in judged.values()]
+    return any(one is not None and other is not None and other.crps > _WORSE * one.crps for one, other in pairs)
+
+
+def _judged(method: str | Mapping[str, Any], predicted: xr.Dataset, truth: xr.Dataset) -> dict[str, Judged]:
+    """The members, and a calibrator of the first half, on the second half of the period."""
+    times = harmonise(truth)[0].time.values
+    first, second = (at_times(truth, part) for part in np.array_split(np.arange(len(times)), 2))
+    later = at_times(predicted, np.flatnonzero(np.isin(harmonise(predicted)[0].time.values, times[len(times) // 2 :])))
+    several = harmonise(predicted)[0].sizes.get("member", 1) > 1
+    try:
+        calibrator = made(method).fit(predicted, first)
+        after = coverage(calibrator.interval(later, LEVEL), second)
+    except InputError:
+        return {}  # half of the cases may be too few where all are enough
+    before = coverage(_interval_of(later), second) if several else {}
+    raw = reliability(later, second) if several else {}
+    calibrated = reliability(calibrator.apply(later), second) if several and calibrator.draws else {}
+    return {name: Judged(before.get(name), each, raw.get(name), calibrated.get(name)) for name, each in after.items()}
+
+
+def _interval_of(predicted: xr.Dataset) -> xr.Dataset:
+    """What the members alone promise."""
+    return over_members(harmonise(predicted)[0], ((1 - LEVEL) / 2, (1 + LEVEL) / 2), "member")
