@@ -237,3 +237,24 @@ def test_a_calibration_goes_on_as_truth_arrives(files, capsys):
     assert float(abs(after - before).max()) > 0
     assert finegrid("calibrate", "model", "--update", *given, "--on", "2002-03") == 2
     assert "expected times later than" in capsys.readouterr().err
+
+
+def test_chances_of_events_come_true(files, fine, capsys):
+    heavy = float(fine["regen"].quantile(0.7))
+    event = ("--event", f"regen={heavy:.9f}")
+    assert finegrid("calibrate", "model", *LATER, "--members", "10", *event) == 0
+    assert "isotonic, fitted on 2002-01-01" in capsys.readouterr().out
+    downscaled = ("downscale", "model", "coarse.nc", "--time", "2003", "--members", "10", "--chances")
+    assert finegrid(*downscaled, "--out", "chances.nc") == 0
+    assert "chances of events by isotonic; of the members, area means" in capsys.readouterr().out
+    (chance,) = (each for name, each in xr.open_dataset("chances.nc").data_vars.items() if "above" in name)
+    assert set(chance.dims) == {"t", "breite", "laenge"}
+    came = (fine["regen"].sel(t=chance.t) > heavy).transpose(*chance.dims).values
+    assert abs(came.mean() - chance.values.mean()) < 0.03
+    likely = chance.values > 0.4
+    assert likely.sum() > 500
+    assert abs(came[likely].mean() - chance.values[likely].mean()) < 0.08
+    assert finegrid(*downscaled, "--interval", "90", "--out", "both.nc") == 2
+    assert "expected them alone" in capsys.readouterr().err
+    assert finegrid("calibrate", "model", *LATER, "--event", "regen") == 2
+    assert "such as pr=10" in capsys.readouterr().err

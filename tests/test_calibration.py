@@ -132,8 +132,8 @@ def test_a_calibrator_comes_back_from_its_folder_as_it_was(name, tmp_path):
     assert facts == {"period": "2001"}
     assert json.dumps(again.options) == json.dumps(calibrator.options)
     xr.testing.assert_identical(again.interval(predicted, 0.9), calibrator.interval(predicted, 0.9))
-    content = (tmp_path / stored.ARRAYS).read_bytes()
-    (tmp_path / stored.ARRAYS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    content = (tmp_path / "calibration.safetensors").read_bytes()
+    (tmp_path / "calibration.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match="was changed"):
         stored.load(tmp_path, CALIBRATORS)
 
@@ -307,6 +307,22 @@ def test_ten_quantiles_hold_for_skewed_errors(calibrator):
     assert (
         np.abs((truth["tas"].values <= raw.transpose("quantile", ...).values).mean(axis=(1, 2, 3)) - levels).max() > 0.1
     )
+
+
+def test_a_factor_that_knows_the_weather_halves_the_errors_of_its_regimes():
+    def cases(first):
+        random = np.random.default_rng(first)
+        mean = 2 * random.standard_normal((1000, SIDE, SIDE))
+        size = np.where(mean > 1, 3.0, np.where(mean < -1, 0.7, 1.5))
+        drawn = mean + random.standard_normal((MEMBERS, *mean.shape))
+        return dataset(drawn, first), dataset(mean + size * random.standard_normal(mean.shape), first), mean
+
+    (predicted, truth, _), (later, true, mean) = cases(0), cases(5000)
+    wrong = {}
+    for name in ("spread", "spread-by-input"):
+        held = inside(CALIBRATORS[name]().fit(predicted, truth).interval(later, 0.9), true)
+        wrong[name] = [abs(held[regime].mean() - 0.9) for regime in (mean > 1, mean < -1, abs(mean) <= 1)]
+    assert max(wrong["spread-by-input"]) < 0.5 * max(wrong["spread"])
 
 
 def test_recalibration_is_conformal_in_the_limit():

@@ -21,6 +21,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from finegrid.calibration import CALIBRATORS as CALIBRATORS
+    from finegrid.calibration import EVENT_CALIBRATORS as EVENT_CALIBRATORS
     from finegrid.conventions import InputError as InputError
     from finegrid.data import open_fields as open_fields
     from finegrid.data import samples as samples
@@ -54,6 +56,8 @@ _STAGE_OF_NAME = {
     "load": "downscalers",
     "method": "downscalers",
     "processors": "downscalers",
+    "CALIBRATORS": "calibration",
+    "EVENT_CALIBRATORS": "calibration",
     "Recipe": "pipeline",
     "Settings": "training",
     "Evaluation": "evaluation",

@@ -1,5 +1,7 @@
 """A calibrator in the model folder: `calibration.safetensors` and `calibration.json`, never a pickle.
 
+A calibrator of events is `events.safetensors` and `events.json` beside it.
+
 The description holds name and options, the variables, what the calibrator was fitted on, and the SHA-256 of the
 arrays; its own SHA-256 is its last entry. Loading checks both.
 """
@@ -10,21 +12,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors.numpy import load as arrays_of
 from safetensors.numpy import save as bytes_of
 
 from finegrid.calibration.base import Calibrator
+from finegrid.calibration.events.base import EventCalibrator
 from finegrid.conventions import InputError
 from finegrid.conventions.components import build
 
-ARRAYS, DESCRIPTION = "calibration.safetensors", "calibration.json"
+VALUES, EVENTS = "calibration", "events"
 FORMAT = 1
+Either = TypeVar("Either", Calibrator, EventCalibrator)
 
 
-def save(calibrator: Calibrator, folder: str | Path, facts: Mapping[str, Any]) -> None:
+def save(calibrator: Calibrator | EventCalibrator, folder: str | Path, facts: Mapping[str, Any]) -> None:
     """Write both files; existing ones are replaced.
 
     Args:
@@ -32,28 +36,36 @@ def save(calibrator: Calibrator, folder: str | Path, facts: Mapping[str, Any]) -
         folder: the model folder.
         facts: what it was fitted on, as plain values.
     """
+    stem = EVENTS if isinstance(calibrator, EventCalibrator) else VALUES
     plain, arrays = calibrator.state()
     content = bytes_of({name: np.ascontiguousarray(each) for name, each in sorted(arrays.items())})
     described = {"format": FORMAT, "arrays": hashlib.sha256(content).hexdigest(), **plain, "facts": dict(facts)}
     described["sha256"] = _sha256(described)
-    for name, written in ((ARRAYS, content), (DESCRIPTION, json.dumps(described, indent=1).encode())):
-        temporary = Path(folder) / f".{name}.partial"
+    for ending, written in (("safetensors", content), ("json", json.dumps(described, indent=1).encode())):
+        temporary = Path(folder) / f".{stem}.{ending}.partial"
         temporary.write_bytes(written)
-        temporary.replace(Path(folder) / name)
+        temporary.replace(Path(folder) / f"{stem}.{ending}")
 
 
-def exists(folder: str | Path) -> bool:
+def exists(folder: str | Path, stem: str = VALUES) -> bool:
     """Whether a model folder holds a calibrator."""
-    return (Path(folder) / DESCRIPTION).exists()
+    return (Path(folder) / f"{stem}.json").exists()
 
 
-def load(folder: str | Path, calibrators: Mapping[str, type[Calibrator]]) -> tuple[Calibrator, dict[str, Any]]:
+def load(
+    folder: str | Path, calibrators: Mapping[str, type[Either]], stem: str = VALUES
+) -> tuple[Either, dict[str, Any]]:
     """The calibrator of a model folder, and what it was fitted on.
+
+    Args:
+        folder: the model folder.
+        calibrators: those that it may be, by name.
+        stem: of the files' names.
 
     Raises:
         InputError: when there is none, or a file was changed.
     """
-    described, content = _read(Path(folder))
+    described, content = _read(Path(folder), stem)
     stated = described.pop("sha256", "")
     if _sha256(described) != stated or hashlib.sha256(content).hexdigest() != described["arrays"]:
         raise InputError(
@@ -65,21 +77,21 @@ def load(folder: str | Path, calibrators: Mapping[str, type[Calibrator]]) -> tup
             f"got a calibration of format {described['format']}; this finegrid reads up to {FORMAT}; upgrade finegrid"
         )
     table = {"name": described["name"], **described["options"]}
-    calibrator: Calibrator = build(table, calibrators, "calibrator")
+    calibrator: Either = build(table, calibrators, "calibrator")
     return calibrator.remember(described["variables"], arrays_of(content)), described["facts"]
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+def _read(folder: Path, stem: str) -> tuple[dict[str, Any], bytes]:
     try:
-        return json.loads((folder / DESCRIPTION).read_text()), (folder / ARRAYS).read_bytes()
+        return json.loads((folder / f"{stem}.json").read_text()), (folder / f"{stem}.safetensors").read_bytes()
     except OSError:
         raise InputError(
-            f"got {folder} without a calibration; expected {DESCRIPTION} and {ARRAYS} in it; make them with "
-            "`finegrid calibrate model/ --on ...`"
+            f"got {folder} without a calibration; expected {stem}.json and {stem}.safetensors in it; make them "
+            "with `finegrid calibrate model/ --on ...`"
         ) from None
     except ValueError as error:
         raise InputError(
-            f"{folder / DESCRIPTION} is damaged ({error}); restore it from a copy, or calibrate again"
+            f"{folder / stem}.json is damaged ({error}); restore it from a copy, or calibrate again"
         ) from None
 
 

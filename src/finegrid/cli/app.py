@@ -151,6 +151,9 @@ def downscale(
         float | None,
         typer.Option(help="Write intervals that hold the truth so often, in percent: 90. Needs finegrid calibrate."),
     ] = None,
+    chances: Annotated[
+        bool, typer.Option("--chances", help="Write chances of the events of finegrid calibrate --event.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Leave out the calibration in the model folder.")] = False,
     time: Period = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -171,23 +174,24 @@ def downscale(
     from finegrid.data.progress import bar
     from finegrid.pipeline.downscale import downscale as do
 
-    chances, files = typed.quantiles(quantiles, coarse)
+    wanted, files = typed.quantiles(quantiles, coarse)
     with bar("downscaling") as progress:
         done = do(
             model,
             files,
             out,
             members=members,
-            quantiles=chances,
+            quantiles=wanted,
             interval=None if interval is None else interval / 100,
             raw=raw,
+            chances=chances,
             time=time,
             seed=seed,
             reference=reference,
             progress=progress,
         )
     # Quantiles say in words how far they depart.
-    departure = "" if chances or interval is not None else f" (largest relative departure {done.violation:.1e})"
+    departure = "" if wanted or interval is not None else f" (largest relative departure {done.violation:.1e})"
     _say(f"{done.path}: {done.times} times; {done.words}{departure}")
     for words in done.notes:
         _say(words)

@@ -12,7 +12,12 @@ def calibrate(
     model: Annotated[Path | None, typer.Argument(help="A model folder.")] = None,
     *,
     on: Annotated[str | None, typer.Option(help="Period with observations, not of the training: 2001/2005.")] = None,
-    method: Annotated[str, typer.Option(help="A calibrator; --list shows them and what each promises.")] = "best",
+    method: Annotated[
+        str | None, typer.Option(help="A calibrator, by default the best of several; --list shows what each promises.")
+    ] = None,
+    event: Annotated[
+        list[str] | None, typer.Option(help="Calibrate chances of events instead: pr=10; may be repeated.")
+    ] = None,
     groups: Annotated[
         list[str] | None, typer.Option(help="Calibrate each for itself: region,season,regime,month,cell.")
     ] = None,
@@ -39,6 +44,7 @@ def calibrate(
     finegrid calibrate model/ --on 2001/2005
     finegrid calibrate model/ --on 2001/2005 --method mondrian --groups region,season
     finegrid calibrate model/ --coarse later.nc --fine observed.nc --method split
+    finegrid calibrate model/ --on 2001/2005 --event pr=10 --event pr=50
     finegrid calibrate model/ --on 2001/2005 --method strongly-adaptive
     finegrid calibrate model/ --update --coarse today.nc --fine observed_today.nc
     finegrid downscale model/ coarse.nc --out risk.nc --members 50 --interval 90
@@ -48,20 +54,23 @@ def calibrate(
     from finegrid.pipeline.calibrate import REPORT
     from finegrid.pipeline.calibrate import calibrate as do
     from finegrid.pipeline.calibrate import update as go_on
+    from finegrid.pipeline.events import calibrate_events as of_events
 
     if list_methods or model is None:
         showing.calibrators()
         return
-    table: dict[str, Any] = {"name": method}
+    table: dict[str, Any] = {"name": method or ("isotonic" if event else "best")}
     table |= {"groups": words.listed(groups)} if groups else {}
     table |= {} if shrink is None else {"shrink": shrink}
     files: dict[str, Any] = {"on": on, "coarse": coarse or None, "fine": fine or None}
+    chosen: dict[str, Any] = {"method": table, "members": members, "seed": seed, "overlap": overlap}
     with bar("predicting") as progress:
-        if update:
-            done = go_on(model, **files, progress=progress)
-        else:
-            chosen: dict[str, Any] = {"method": table, "members": members, "seed": seed, "overlap": overlap}
-            done = do(model, **files, **chosen, progress=progress)
+        if event:
+            for each in of_events(model, words.thresholds(event), **files, **chosen, progress=progress):
+                typer.echo(each)
+            typer.echo(f"Chances: finegrid downscale {model} coarse.nc --out risk.nc --members 50 --chances")
+            return
+        done = go_on(model, **files, progress=progress) if update else do(model, **files, **chosen, progress=progress)
     for each in done.words:
         typer.echo(each)
     report = f", its report in {model}/{REPORT}" if done.judged else ""

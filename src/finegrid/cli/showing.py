@@ -38,11 +38,15 @@ def tasks() -> None:
 
 def calibrators() -> None:
     """Calibrators, what they are and what they promise."""
-    from finegrid.calibration import CALIBRATORS
+    from finegrid.calibration import CALIBRATORS, EVENT_CALIBRATORS
 
     rows = [
         (name, (each.__doc__ or "").partition(".")[0], "members" if each.draws else "intervals", each.guarantee)
         for name, each in CALIBRATORS.items()
+    ]
+    rows += [
+        (name, (each.__doc__ or "").partition(".")[0], "chances of events", "none: right on the average of calibration")
+        for name, each in EVENT_CALIBRATORS.items()
     ]
     _table(("calibrator", "what", "makes", "guarantee"), rows)
 

@@ -38,6 +38,22 @@ def quantiles(words: Sequence[str] | None, files: Sequence[str]) -> tuple[list[f
     return [value for value in found.values() if value is not None], [each for each in files if each not in more]
 
 
+def thresholds(words: Sequence[str]) -> dict[str, list[float]]:
+    """Thresholds of variables, of words such as `pr=10`, which may be repeated.
+
+    Raises:
+        InputError: on other words.
+    """
+    found: dict[str, list[float]] = {}
+    for word in listed(words):
+        name, _, level = word.partition("=")
+        value = _number(level)
+        if value is None or not name:
+            raise InputError(f"--event: got {word}; expected a variable and a threshold in its units, such as pr=10")
+        found.setdefault(name, []).append(value)
+    return found
+
+
 def _number(word: str) -> float | None:
     try:
         return float(word)

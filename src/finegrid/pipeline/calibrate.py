@@ -8,34 +8,24 @@ the user names one: that with the least CRPS, or with the least Winkler score fo
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import xarray as xr
-
 from finegrid import __version__
 from finegrid.calibration import store as stored
-from finegrid.conventions import InputError, harmonise
-from finegrid.data import Writer, open_fields
-from finegrid.data.traces import traces
-from finegrid.downscalers import Downscaler, load
+from finegrid.conventions import InputError
+from finegrid.downscalers import load
 from finegrid.evaluation.calibration_report import Judged, write
 from finegrid.pipeline.calibrated import Calibration, factors_apart
 from finegrid.pipeline.choosing import BEST, LEVEL, best, candidates, harmed, made
-from finegrid.pipeline.material import cropped, in_period
 from finegrid.pipeline.naming import name_of
-from finegrid.pipeline.recipe import FILE, Recipe
+from finegrid.pipeline.unseen import Paths, digest_of, opened, period_of, predicted, shared_at_most
 
 REPORT = "calibration.html"
 _TOLD = ("guarantee", "period", "members", "seed", "shared_with_training", "files", "model", "finegrid")
 _MEMBERS = 20
-Paths = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -85,19 +75,19 @@ def calibrate(
     downscaler = load(model)
     several = downscaler.random and (members is None or members > 1)
     tables = candidates(method, several=several)
-    given, truth = _opened(Path(model), coarse, fine, on)
-    shared = _shared_at_most(downscaler, truth, overlap)
+    given, truth = opened(Path(model), coarse, fine, on)
+    shared = shared_at_most(downscaler, truth, overlap)
     count = members or (_MEMBERS if downscaler.random else 1)
-    with _predicted(downscaler, given, Path(model), count, seed, progress) as predicted:
-        table, judged = best(tables, predicted, truth)
-        calibrator = made(table).fit(predicted, truth)
+    with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:
+        table, judged = best(tables, drawn, truth)
+        calibrator = made(table).fit(drawn, truth)
         changes = calibrator.draws and count >= max(2, calibrator.least_members) and not harmed(judged)
         seen = downscaler.read(given)
-        factors = factors_apart(downscaler, calibrator, predicted, truth, seen) if changes else {}
+        factors = factors_apart(downscaler, calibrator, drawn, truth, seen) if changes else {}
     facts = {
         "model": downscaler.digest,
         "finegrid": __version__,
-        "period": _period(truth),
+        "period": period_of(truth),
         "members": count,
         "seed": seed,
         "files": [str(each.encoding.get("source", "")) for each in (given, truth)],
@@ -137,12 +127,12 @@ def update(
             f"got {model} without a calibration; expected one that learns as truth arrives; make it first: finegrid "
             f"calibrate {model} --on ... --method strongly-adaptive"
         )
-    given, truth = _opened(Path(model), coarse, fine, on)
-    _shared_at_most(downscaler, truth, overlap=False)
+    given, truth = opened(Path(model), coarse, fine, on)
+    shared_at_most(downscaler, truth, overlap=False)
     count, seed = calibration.facts["members"], calibration.facts["seed"]
-    with _predicted(downscaler, given, Path(model), count, seed, progress) as predicted:
-        calibrator = calibration.calibrator.update(predicted, truth)
-    facts = {**calibration.facts, "period": f"{calibration.facts['period']}; then {_period(truth)}"}
+    with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:
+        calibrator = calibration.calibrator.update(drawn, truth)
+    facts = {**calibration.facts, "period": f"{calibration.facts['period']}; then {period_of(truth)}"}
     return _kept(Path(model), Calibration(downscaler, calibrator, facts), {})
 
 
@@ -161,94 +151,6 @@ def _kept(model: Path, calibration: Calibration, judged: Mapping[str, Judged]) -
             facts={"calibrator": calibrator.name, **{key: str(facts[key]) for key in _TOLD}},
         )
     return Calibrated(calibration, judged, words)
-
-
-def digest_of(fields: xr.Dataset) -> str:
-    """SHA-256 of the values of all fields with time, whatever their times are called."""
-    standard = harmonise(fields)[0]
-    found = hashlib.sha256()
-    for name in sorted(map(str, standard.data_vars)):
-        found.update(np.ascontiguousarray(standard[name].values.astype(np.float32)).tobytes())
-    return found.hexdigest()
-
-
-def _opened(model: Path, coarse: Paths | None, fine: Paths | None, on: str | None) -> tuple[xr.Dataset, xr.Dataset]:
-    """Coarse fields and the truth of the period, lazily."""
-    if coarse is not None and fine is not None:
-        return in_period(open_fields(coarse), on), in_period(open_fields(fine), on)
-    if not (model / FILE).exists():
-        raise InputError(
-            f"got {model} without a {FILE} and not both files; expected files of what went in and of what came true; "
-            "say --coarse and --fine"
-        )
-    if on is None and coarse is None and fine is None:
-        raise InputError(
-            "got neither a period nor files of its own to calibrate on; expected times that the model was not trained "
-            "on; say --on 2001/2005, or --coarse and --fine"
-        )
-    data = Recipe.read(model / FILE).data
-    low = open_fields(data.coarse if coarse is None else coarse)
-    high = cropped(open_fields(data.fine if fine is None else fine), data.crop)
-    return in_period(low, on), in_period(high, on)
-
-
-def _shared_at_most(downscaler: Downscaler, truth: xr.Dataset, overlap: bool) -> int:
-    """Training times among those of the truth.
-
-    Raises:
-        InputError: where there are some, and no overlap is allowed.
-    """
-    shared = _shared(downscaler, truth)
-    if shared and not overlap:
-        raise InputError(
-            f"got {shared} calibration times that the model was trained on; expected later or other ones, since of "
-            "these its errors are too small; choose another --on, or say --overlap, which is recorded"
-        )
-    return shared
-
-
-def _shared(downscaler: Downscaler, truth: xr.Dataset) -> int:
-    """Calibration times within the training period, or with the values of training times."""
-    domain, standard = downscaler.domain, harmonise(truth)[0]
-    first, last = domain.period
-    shared = sum(first <= str(each)[:19] <= last for each in standard.time.values)
-    names = [name for name in domain.outputs if name in standard]
-    if shared or not domain.traces or len(names) < len(domain.outputs):
-        return shared
-    known = set(domain.traces)
-    found = sum(each in known for each in traces(standard, names))
-    # Only some of the training times are known by their values.
-    return round(found / len(known) * domain.times)
-
-
-@contextmanager
-def _predicted(
-    downscaler: Downscaler,
-    coarse: xr.Dataset,
-    model: Path,
-    members: int,
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> Iterator[xr.Dataset]:
-    """Members of the period, in a file beside the model for so long, so that they need not fit in memory."""
-    done, total = 0, harmonise(coarse)[0].sizes["time"]
-    with tempfile.TemporaryDirectory(dir=model, prefix=".calibration") as folder:
-        path = Path(folder) / "members.nc"
-        with Writer(path, compression=0) as writer:
-            for block in downscaler.predict_blocks(coarse, members=members, seed=seed):
-                writer.append(block)
-                done += block.sizes[downscaler.domain.names.time]
-                progress(done, total)
-        predicted = open_fields(path)
-        try:
-            yield predicted
-        finally:
-            predicted.close()
-
-
-def _period(truth: xr.Dataset) -> str:
-    times = harmonise(truth)[0].time.values
-    return f"{str(times[0])[:16]} to {str(times[-1])[:16]}, {len(times)} times"
 
 
 def _words(calibration: Calibration, judged: Mapping[str, Judged]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from finegrid.calibration import CALIBRATORS, Calibrator
+from finegrid.calibration import CALIBRATORS, EVENT_CALIBRATORS, Calibrator, EventCalibrator
 from finegrid.calibration import store as stored
 from finegrid.calibration.cases import matched
 from finegrid.calibration.kernel import Pool
@@ -163,12 +163,14 @@ class Honesty:
         level: chance of the intervals that are wanted; None for members.
         calibrates: whether members are changed.
         notes: what a user should know of it.
+        events: what makes chances of events, where these are wanted.
     """
 
     calibration: Calibration | None
     level: float | None = None
     calibrates: bool = False
     notes: tuple[str, ...] = ()
+    events: EventCalibrator | None = None
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -209,12 +211,15 @@ def honesty(
     interval: float | None,
     raw: bool,
     quantiles: Sequence[float],
+    chances: bool = False,
 ) -> Honesty:
     """What is to be made of members, by what the model folder holds and what is wanted.
 
     Raises:
         InputError: on an interval without a calibration, or beside quantiles; and on a level that is none.
     """
+    if chances:
+        return Honesty(None, events=_events(model, downscaler, members, alone=interval is None and not quantiles))
     calibration = None if raw or isinstance(model, Downscaler) else Calibration.of(model, downscaler)
     if interval is not None:
         _check_interval(model, calibration, interval, quantiles)
@@ -229,6 +234,31 @@ def honesty(
         several = f"the calibration in the model folder is for ensembles: --members {max(20, calibrator.least_members)}"
         return Honesty(calibration, notes=(note if not calibrator.draws else several,) if downscaler.random else ())
     return Honesty(calibration, calibrates=True)
+
+
+def _events(model: str | Path | Downscaler, downscaler: Downscaler, members: int, *, alone: bool) -> EventCalibrator:
+    """The calibrator of events in a model folder.
+
+    Raises:
+        InputError: where there is none, it is for another model, or something else is wanted beside it.
+    """
+    if not alone or members < 2:
+        raise InputError(
+            f"got --chances with {members} member(s) or beside an interval or quantiles; expected them alone, of at "
+            "least 2 members, better 50; set --members 50"
+        )
+    if isinstance(model, Downscaler) or not stored.exists(model, stored.EVENTS):
+        raise InputError(
+            f"got --chances for {model}, which knows no events; expected a model that was compared with observations; "
+            "run finegrid calibrate model/ --on 2001/2005 --event pr=10 first"
+        )
+    calibrator, facts = stored.load(model, EVENT_CALIBRATORS, stored.EVENTS)
+    if facts["model"] != downscaler.digest:
+        raise InputError(
+            f"got chances in {model} that were made for another model; expected those of this one; run finegrid "
+            "calibrate again with --event"
+        )
+    return calibrator
 
 
 def _check_interval(

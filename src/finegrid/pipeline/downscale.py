@@ -71,6 +71,7 @@ def downscale(
     quantiles: Sequence[float] = (),
     interval: float | None = None,
     raw: bool = False,
+    chances: bool = False,
     time: str | None = None,
     seed: int = 0,
     reference: str | Path | Sequence[str | Path] | None = None,
@@ -89,6 +90,7 @@ def downscale(
         interval: chance of the intervals that are written in place of the members, such as 0.9; the model folder has to
             hold a calibration.
         raw: leave the members as the model draws them, although the folder holds a calibration.
+        chances: write chances of the events that the model folder has a calibration for, in place of the members.
         time: period to downscale, such as "2019-03"; None is all.
         seed: of the ensemble.
         reference: where the coarse files are of another source than the training ones, files of that source in a period
@@ -101,7 +103,7 @@ def downscale(
     """
     wanted = checked(quantiles, members) if quantiles else ()
     downscaler = model if isinstance(model, Downscaler) else load(model)
-    honest = honesty(model, downscaler, members, interval=interval, raw=raw, quantiles=wanted)
+    honest = honesty(model, downscaler, members, interval=interval, raw=raw, quantiles=wanted, chances=chances)
     check_members(members, downscaler.name, random=downscaler.random)
     fields = _opened(coarse)
     chosen = times_of_period(fields, time)
@@ -114,6 +116,8 @@ def downscale(
 
         def keep(block: xr.Dataset, coarse_of_it: xr.Dataset) -> None:
             departure.add(block, coarse_of_it)
+            if honest.events is not None:
+                block = honest.events.probability(block)
             writer.append(block if summary is None else summary.of(block, coarse_of_it))
 
         total, done = given.sizes["time"], 0
@@ -133,6 +137,8 @@ def downscale(
         if summary is not None:
             more = {"finegrid_members_conservation_violation": violation}
             words, violation = f"{summary.words}; of the members, {words}", summary.departure.largest
+        if honest.events is not None:
+            words = f"chances of events by {honest.events.name}; of the members, {words}"
         about = _about(downscaler, members, seed, fields, violation, words) | more
         about |= honest.about
         about |= {"finegrid_notes": "; ".join(notes)} if notes else {}
