@@ -93,6 +93,14 @@ def test_intervals_of_a_calibrated_model_hold_their_promise(files, fine, capsys)
     assert (low >= 0).all()
 
 
+def test_info_tells_of_the_calibration(files, capsys):
+    calibrate("model", coarse="coarse.nc", fine="fine.nc", on="2002", members=5, method="crude")
+    assert finegrid("info", "model") == 0
+    told = capsys.readouterr().out
+    assert "calibrator: crude" in told
+    assert "guarantee: 'marginal" in told
+
+
 def test_calibrated_members_conserve_again(files, capsys, monkeypatch):
     monkeypatch.setattr(choosing, "_WORSE", 2.0)
     assert finegrid("calibrate", "model", *LATER, "--members", "10", "--method", "recalibration") == 0

@@ -155,6 +155,17 @@ def test_missing_cells_stay_missing_and_teach_nothing(name):
     assert float(abs(known - whole.where(~sea, 0.0)).mean()) < 0.5
 
 
+@pytest.mark.parametrize("name", ["crude", "recalibration", "spread-by-input", "map-band", "multicalibrated"])
+def test_lazy_predictions_have_lazy_results_that_are_the_same(name):
+    calibrator = CALIBRATORS[name](groups=["season"]).fit(*too_sure(0, times=400))
+    later, _ = too_sure(5000, times=90)
+    lazy = calibrator.interval(later.chunk(time=25, lat=2), 0.9)
+    assert lazy["tas"].chunks is not None
+    xr.testing.assert_allclose(lazy.compute(), calibrator.interval(later, 0.9))
+    if calibrator.draws:
+        xr.testing.assert_allclose(calibrator.apply(later.chunk(time=25)).compute(), calibrator.apply(later))
+
+
 @pytest.mark.parametrize("name", OFFLINE)
 def test_nothing_is_applied_before_it_was_fitted(name):
     with pytest.raises(InputError, match="has learnt nothing"):

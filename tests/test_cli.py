@@ -88,7 +88,19 @@ def test_help_shows_how_a_command_is_used(arguments, capsys):
     assert "finegrid" in capsys.readouterr().out
 
 
-VERBS = ["demo", "fit", "downscale", "evaluate", "benchmark", "samples", "info", "recipe", "check", "regrid"]
+VERBS = [
+    "demo",
+    "calibrate",
+    "fit",
+    "downscale",
+    "evaluate",
+    "benchmark",
+    "samples",
+    "info",
+    "recipe",
+    "check",
+    "regrid",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -119,7 +131,7 @@ def test_the_module_runs_as_the_command_does():
 
 def test_the_example_recipe_is_a_recipe(capsys):
     assert finegrid("recipe", "--example") == 0
-    assert set(yaml.safe_load(capsys.readouterr().out)) == {"data", "adjust", "downscaler", "training"}
+    assert set(yaml.safe_load(capsys.readouterr().out)) == {"data", "adjust", "downscaler", "training", "calibrate"}
 
 
 def test_a_checked_recipe_is_printed_with_the_defaults_of_its_components(files, capsys):

@@ -11,7 +11,7 @@ needs them to conserve has to project them again (`finegrid downscale` does).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finegrid.calibration.cases import Cases, cases, matched, standard
+from finegrid.calibration.cases import Cases, cases, lazily, matched, standard
 from finegrid.calibration.groups import Groups
 from finegrid.calibration.kernel import Array, Places
 from finegrid.calibration.members import in_order_of
@@ -226,8 +226,10 @@ class Calibrator(ABC):
         evidence = {key: np.concatenate([part[key] for part in parts], axis=parts[0][key].ndim - 3) for key in parts[0]}
         return Notes(evidence, place, groups, given.time, given.sizes["member"], limits)
 
-    def _mapped(self, ensemble: xr.Dataset, make: Make, chances: Array | None, *more: Any) -> xr.Dataset:
-        """Blocks of times through a function of (cases, what was learnt, groups, more), in the user's names."""
+    def _mapped(
+        self, ensemble: xr.Dataset, make: Make, chances: Array | None, *more: Any, lazy: bool = True
+    ) -> xr.Dataset:
+        """A function of (cases, what was learnt, groups, more) over blocks of times, later where these may wait."""
         known = self.variables
         given, names = standard(ensemble, "the predictions"), harmonise(ensemble)[1]
         self._check_members(given.sizes["member"])
@@ -237,7 +239,8 @@ class Calibrator(ABC):
                 f"got predictions of {', '.join(map(str, given.data_vars))}; expected some of {', '.join(known)}, for "
                 f"which the calibrator '{self.name}' was fitted; predict these, or fit another one"
             )
-        made = {name: np.concatenate(list(self._blocks(given, name, make, *more)), axis=1) for name in chosen}
+        rows = given.sizes["member"] if chances is None else len(chances)
+        made = {name: self._values(given, name, make, rows if lazy else None, *more) for name in chosen}
         dims = ("member" if chances is None else DIMENSION, *given[chosen[0]].transpose("member", "time", ...).dims[1:])
         filled = {name: (dims, values, given[name].attrs) for name, values in made.items()}
         bare = given.drop_vars(list(given.data_vars))
@@ -246,18 +249,30 @@ class Calibrator(ABC):
         bare = bare.drop_vars("member", errors="ignore").assign_coords({DIMENSION: (DIMENSION, chances, _ABOUT)})
         return restore(bare.assign(filled), names)
 
-    def _blocks(self, given: xr.Dataset, name: str, make: Make, *more: Any) -> Iterator[NDArray[np.float32]]:
-        groups, learnt = self._groups[name], self._learnt[name]
-        for some in cases(given, None, name):
-            if some.shape[1:] != groups.place.shape and (groups.places > 1 or self.bound):
-                raise InputError(
-                    f"got predictions on {some.shape[1:]} cells; expected {groups.place.shape}, as the calibrator "
-                    f"'{self.name}' was fitted; predict the same domain, or fit another one"
-                )
-            place = groups(some)
-            values = some.within(make(some, learnt, place, *more))
-            known = np.isfinite(some.members).all(axis=0) & (place >= 0)
-            yield np.where(known, values, np.nan).astype(np.float32)
+    def _values(self, given: xr.Dataset, name: str, make: Make, rows: int | None, *more: Any) -> Any:
+        """What a function makes of all cases (row, time, y, x): at once, or later where fields are lazy."""
+        field = given[name].transpose("member", "time", ...)
+        if rows is not None and field.chunks is not None:
+            limits = natural_limits(name, field.attrs)
+
+            def later(members: NDArray[Any], times: slice) -> NDArray[np.float32]:
+                some = Cases(name, members, None, given.time[times], times.start, limits)
+                return self._made(some, make, *more)
+
+            return lazily(field, rows, later)
+        return np.concatenate([self._made(some, make, *more) for some in cases(given, None, name)], axis=1)
+
+    def _made(self, some: Cases, make: Make, *more: Any) -> NDArray[np.float32]:
+        groups = self._groups[some.name]
+        if some.shape[1:] != groups.place.shape and (groups.places > 1 or self.bound):
+            raise InputError(
+                f"got predictions on {some.shape[1:]} cells; expected {groups.place.shape}, as the calibrator "
+                f"'{self.name}' was fitted; predict the same domain, or fit another one"
+            )
+        place = groups(some)
+        values = some.within(make(some, self._learnt[some.name], place, *more))
+        known = np.isfinite(some.members).all(axis=0) & (place >= 0)
+        return np.where(known, values, np.nan).astype(np.float32)
 
     def _check_members(self, count: int) -> None:
         if count < self.least_members:

@@ -7,10 +7,11 @@ fit in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import dask.array
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -139,6 +140,25 @@ def cases(given: xr.Dataset, truth: xr.Dataset | None, name: str) -> Iterator[Ca
         some = field.isel(time=block)
         known = None if truth is None else np.asarray(truth[name].transpose("time", ...).isel(time=block).values)
         yield Cases(name, np.asarray(some.values), known, some.time, start, limits)
+
+
+def lazily(field: xr.DataArray, rows: int, make: Callable[[NDArray[Any], slice], NDArray[np.float32]]) -> Any:
+    """A dask array (row, time, y, x) that a function makes of members (member, time, y, x) and which times they are.
+
+    Args:
+        field: a lazy field (member, time, y, x); its chunks of time are kept.
+        rows: length of what is made along the first dimension.
+        make: called once for each chunk of time.
+    """
+    whole = {axis: -1 for axis in range(field.ndim) if axis != 1}
+    data = field.data.rechunk(whole)
+
+    def made(block: NDArray[Any], block_info: Any = None) -> NDArray[np.float32]:
+        return make(np.asarray(block), slice(*block_info[0]["array-location"][1]))
+
+    empty = np.empty((0,) * data.ndim, np.float32)
+    chunks = ((rows,), *data.chunks[1:])
+    return dask.array.map_blocks(made, data, dtype=np.float32, chunks=chunks, meta=empty)  # type: ignore[no-untyped-call]
 
 
 def _in_units(field: xr.DataArray, like: xr.DataArray) -> xr.DataArray:

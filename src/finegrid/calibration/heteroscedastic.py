@@ -29,7 +29,7 @@ from finegrid.calibration.members import quantiles
 from finegrid.calibration.spread import ratios, squares
 from finegrid.data.predictors import cycles
 
-_SURE, _MOST = 1e-3, 200_000
+_LEAST, _MOST = 1e-6, 200_000
 
 
 @dataclass(kw_only=True)
@@ -68,7 +68,7 @@ class SpreadByInput(Calibrator):
         turn = chance.standard_normal((features.shape[1], self.width))
         shift = chance.uniform(-2, 2, self.width)
         hidden = np.tanh((features - centre) / size @ turn + shift)
-        model = GammaRegressor(alpha=self.alpha, max_iter=1000).fit(hidden, np.maximum(ratio, _SURE**2))
+        model = GammaRegressor(alpha=self.alpha, max_iter=1000).fit(hidden, np.maximum(ratio, _LEAST))
         numbers = np.append(model.coef_, model.intercept_)
         return {"centre": centre, "size": size, "turn": turn, "shift": shift, "numbers": numbers}
 
@@ -101,6 +101,4 @@ def _features(some: Cases) -> Array:
         for each, size in enumerate(mean.shape)
         if each
     ]
-    return np.stack(
-        [mean, deviation, np.log(deviation + _SURE * (np.nanmean(deviation) + 1e-30)), *over, *of_time, *of_place]
-    )
+    return np.stack([mean, deviation, np.sqrt(deviation), *over, *of_time, *of_place])

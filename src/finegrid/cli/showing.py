@@ -14,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from finegrid.benchmark import Result
+    from finegrid.downscalers import Downscaler
     from finegrid.evaluation import Evaluation
     from finegrid.evaluation.agreement import Agreement
     from finegrid.pipeline.checking import Checked, Look
@@ -109,12 +110,25 @@ def model(folder: Path, *, as_json: bool) -> None:
     known = {**_plain(downscaler.info()), "digest": downscaler.digest}
     verdict = _verdict(folder)
     known |= {"verdict": verdict} if verdict else {}
+    known |= _calibration(folder, downscaler)
     text = (
         json.dumps(known, indent=1)
         if as_json
         else yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=100)
     )
     print(text.rstrip())  # noqa: T201
+
+
+def _calibration(folder: Path, downscaler: Downscaler) -> dict[str, Any]:
+    """What makes a model honest, where its folder holds that."""
+    from finegrid.pipeline.calibrated import Calibration
+
+    calibration = Calibration.of(folder, downscaler)
+    if calibration is None:
+        return {}
+    kept = ("period", "members", "changes_members", "guarantee")
+    told = {key: calibration.facts[key] for key in kept}
+    return {"calibration": {"calibrator": calibration.calibrator.name, **told}}
 
 
 def looks(found: Mapping[str, Look]) -> None:

@@ -159,7 +159,7 @@ class Domain:
             "period": list(self.period),
             "times": self.times,
             "step_seconds": self.step_seconds,
-            "traces": list(self.traces),
+            **({"traces": list(self.traces)} if self.traces else {}),
         }
 
     @classmethod

@@ -102,7 +102,7 @@ class Online(Calibrator):
             self._check_later(name, str(first))
         # What was handed out by `state`, and what was known before an error, stays as it was.
         copies = {name: {key: each.copy() for key, each in self._learnt[name].items()} for name in names}
-        issued = self._mapped(given, self._learner(truth, copies, chances), chances)
+        issued = self._mapped(given, self._learner(truth, copies, chances), chances, lazy=False)
         self._learnt |= {name: copies[name] | {_LAST: _packed(last)} for name in names}
         return restore(issued, harmonise(ensemble)[1])
 
