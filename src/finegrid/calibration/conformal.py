@@ -22,6 +22,7 @@ import numpy as np
 
 from finegrid.calibration.base import Evidence, Learnt, Notes
 from finegrid.calibration.cases import Cases
+from finegrid.calibration.crude import Standardised
 from finegrid.calibration.kernel import Array, Places
 from finegrid.calibration.members import quantiles
 from finegrid.calibration.pooled import Pooled, Scored
@@ -68,28 +69,14 @@ class Mondrian(Split):
 
 
 @dataclass(kw_only=True)
-class Normalised(Split):
-    """Intervals in units of the spread.
-
-    Args:
-        floor: part of the usual error that is added to the deviation of the members.
-    """
-
-    floor: float = 0.1
+class Normalised(Standardised, Split):
+    """Intervals in units of the spread."""
 
     name: ClassVar[str] = "normalised"
-    least_members: ClassVar[int] = 2
 
     def _evidence(self, some: Cases) -> Evidence:
-        return {**super()._evidence(some), "deviation": some.deviation}
-
-    def _learn(self, notes: Notes) -> Learnt:
-        error, deviation = notes.evidence["error"], notes.evidence["deviation"]
-        least = np.array([self.floor * np.sqrt(np.nanmean(error**2))])
-        return self._kept(error / np.hypot(deviation, least), notes) | {"least": least}
-
-    def _brought(self, some: Cases, learnt: Learnt, scores: Array) -> Array:
-        return np.asarray(some.mean + np.hypot(some.deviation, learnt["least"]) * scores)
+        evidence = super()._evidence(some)
+        return {**evidence, "error": np.abs(evidence["error"])}
 
 
 @dataclass(kw_only=True)

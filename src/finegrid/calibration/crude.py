@@ -23,8 +23,8 @@ from finegrid.calibration.pooled import Scored
 
 
 @dataclass(kw_only=True)
-class Crude(Scored):
-    """Quantiles of standardised errors.
+class Standardised(Scored):
+    """Scores in units of the spread.
 
     Args:
         floor: part of the usual error that is added to the deviation of the members.
@@ -32,10 +32,6 @@ class Crude(Scored):
 
     floor: float = 0.1
 
-    name: ClassVar[str] = "crude"
-    guarantee: ClassVar[str] = (
-        "marginal: every chance holds for a case that can change places with those of calibration"
-    )
     least_members: ClassVar[int] = 2
 
     def _evidence(self, some: Cases) -> Evidence:
@@ -48,3 +44,13 @@ class Crude(Scored):
 
     def _brought(self, some: Cases, learnt: Learnt, scores: Array) -> Array:
         return np.asarray(some.mean + np.hypot(some.deviation, learnt["least"]) * scores)
+
+
+@dataclass(kw_only=True)
+class Crude(Standardised):
+    """Quantiles of standardised errors."""
+
+    name: ClassVar[str] = "crude"
+    guarantee: ClassVar[str] = (
+        "marginal: every chance holds for a case that can change places with those of calibration"
+    )

@@ -19,10 +19,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finegrid.calibration.base import DIMENSION
 from finegrid.conventions import InputError
 from finegrid.pipeline.departure import Departure
 
-DIMENSION = "quantile"
 Make = Callable[[xr.Dataset], xr.Dataset]
 _ABOUT = {"long_name": "quantile over the members of an ensemble", "units": "1"}
 
