@@ -163,6 +163,10 @@ def test_what_is_wrong_is_said(files, capsys):
     assert "holds no calibration" in capsys.readouterr().err
     assert finegrid("calibrate", "model", "--method", "crud", *LATER) == 2
     assert "Did you mean 'crude'" in capsys.readouterr().err
+    assert finegrid("calibrate", "model", "--groups", "regoin", *LATER) == 2
+    assert "got the group 'regoin'" in capsys.readouterr().err
+    assert finegrid("calibrate", "model", *LATER[:4], "--on", "1899") == 2
+    assert "change --on" in capsys.readouterr().err
     assert finegrid("calibrate", "model") == 2
     assert "--coarse and --fine" in capsys.readouterr().err
     assert finegrid("calibrate", "model", *LATER, "--members", "5", "--method", "crude") == 0

@@ -66,9 +66,7 @@ class Groups:
         Raises:
             InputError: on an unknown name.
         """
-        unknown = [name for name in by if name not in GROUPS]
-        if unknown:
-            raise InputError(f"got the group '{unknown[0]}'; expected some of {', '.join(GROUPS)}; change groups")
+        check_names(by)
         place, places = _places(by, predicted.shape[1:], regions, labels)
         edges = np.zeros(0)
         if "regime" in by:
@@ -126,6 +124,17 @@ class Groups:
         """What `arrays` gave."""
         place = arrays["place"]
         return cls(tuple(by), place, int(place.max(initial=0)) + 1, arrays["edges"])
+
+
+def check_names(by: Sequence[str]) -> None:
+    """Whether groups have these names.
+
+    Raises:
+        InputError: where one has not.
+    """
+    unknown = [name for name in by if name not in GROUPS]
+    if unknown:
+        raise InputError(f"got the group '{unknown[0]}'; expected some of {', '.join(GROUPS)}; change groups")
 
 
 def _places(by: Sequence[str], shape: tuple[int, ...], regions: int, labels: NDArray[Any] | None) -> tuple[Places, int]:

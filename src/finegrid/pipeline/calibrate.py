@@ -156,16 +156,15 @@ def _kept(model: Path, calibration: Calibration, judged: Mapping[str, Judged]) -
 def _words(calibration: Calibration, judged: Mapping[str, Judged]) -> tuple[str, ...]:
     """What a person wants to know."""
     calibrator, facts = calibration.calibrator, calibration.facts
-    told = [
-        f"{calibrator.name}, fitted on {facts['period']}, {facts['members']} member(s). Guarantee: "
-        f"{facts['guarantee']}."
-    ]
+    name = " by ".join([calibrator.name, *([", ".join(calibrator.groups)] if calibrator.groups else [])])
+    told = [f"{name}, fitted on {facts['period']}, {facts['members']} member(s). Guarantee: {facts['guarantee']}."]
     if calibrator.draws and harmed(judged):
         told.append("It makes intervals only: the members alone have a smaller CRPS, and are left as they are.")
-    for name, each in judged.items():
+    for variable, each in judged.items():
         alone = "" if each.before is None else f"; by the members alone {each.before.words}"
         told.append(
-            f"{100 * LEVEL:g} % intervals of {name} on the second half of the period, with a calibration of the first: "
+            f"{100 * LEVEL:g} % intervals of {variable} on the second half of the period, with a calibration of the "
+            "first: "
             f"{each.after.words}{alone}."
         )
     return tuple(told)

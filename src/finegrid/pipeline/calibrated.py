@@ -31,9 +31,9 @@ from finegrid.downscalers import Downscaler
 from finegrid.pipeline.quantiles import Make
 
 _LEVEL = 0.9
-# A factor nearer to one than this is left out.
+# Factors nearer to one are left out, and those for which projected members are no ensemble any more.
 _LITTLE = 0.02
-_SMALL, _FAR = 1e-9, 1e9
+_SMALL, _FAR, _MOST = 1e-9, 1e9, 3.0
 _BLOCK_VALUES = 1 << 22
 
 
@@ -142,7 +142,8 @@ def factors_apart(
             known = right[name].isel(time=slice(start, start + step)).transpose("time", "y", "x").values
             found.append(_reach(members, known.astype(np.float64)))
     chosen = {name: float(Pool.of(np.concatenate(found)).upper(_LEVEL)[0]) for name, found in scores.items()}
-    return {name: each for name, each in chosen.items() if abs(each - 1) > _LITTLE and np.isfinite(each)}
+    # Never nearer: rain that is dry in most cells is inside more often than was promised, and that is no fault.
+    return {name: each for name, each in chosen.items() if 1 + _LITTLE < each < _MOST}
 
 
 def _reach(members: NDArray[Any], truth: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from finegrid.calibration import CALIBRATORS, Calibrator
+from finegrid.calibration.groups import check_names
 from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.components import build, table_of
 from finegrid.evaluation.calibration_report import Judged
@@ -38,6 +39,7 @@ _OF_ONE: tuple[dict[str, Any], ...] = ({"name": "split"}, {"name": "mondrian"}, 
 def made(method: str | Mapping[str, Any]) -> Calibrator:
     """An unfitted calibrator by name or table."""
     found: Calibrator = build(table_of(method), CALIBRATORS, "calibrator")
+    check_names(found.groups)
     return found
 
 
@@ -72,7 +74,8 @@ def candidates(method: str | Mapping[str, Any], *, several: bool) -> list[dict[s
         made(table)
         return [table]
     more = {key: each for key, each in table.items() if key != "name"}
-    return [{**more, **each} for each in (_OF_MEMBERS if several else _OF_ONE)]
+    check_names(more.get("groups", ()))
+    return [{**each, **more} for each in (_OF_MEMBERS if several else _OF_ONE)]
 
 
 def best(

@@ -106,7 +106,7 @@ def at_times(fields: xr.Dataset, indices: NDArray[np.intp]) -> xr.Dataset:
     return _kept(restore(standard.isel(time=indices), names), fields)
 
 
-def in_period(fields: xr.Dataset, period: str | None) -> xr.Dataset:
+def in_period(fields: xr.Dataset, period: str | None, option: str = "--time") -> xr.Dataset:
     """The fields within a period such as "2019-03" or "1983/1996".
 
     Raises:
@@ -115,10 +115,10 @@ def in_period(fields: xr.Dataset, period: str | None) -> xr.Dataset:
     if period is None:
         return fields
     standard, names = harmonise(fields)
-    return _kept(restore(standard.isel(time=times_of_period(fields, period)), names), fields)
+    return _kept(restore(standard.isel(time=times_of_period(fields, period, option)), names), fields)
 
 
-def times_of_period(fields: xr.Dataset, period: str | None) -> slice:
+def times_of_period(fields: xr.Dataset, period: str | None, option: str = "--time") -> slice:
     """Which of the times lie within a period; all where there is none.
 
     Raises:
@@ -129,13 +129,13 @@ def times_of_period(fields: xr.Dataset, period: str | None) -> slice:
     try:
         wanted = bounds(period)
     except ValueError as error:
-        raise InputError(f"--time: {error}") from None
+        raise InputError(f"{option}: {error}") from None
     time = harmonise(fields)[0].time
     numbers = xr.DataArray(np.arange(len(time)), coords={"time": time.values}, dims="time").sel(time=wanted).values
     if not len(numbers):
         raise InputError(
             f"{_source(fields)} has no times in {period}: its {len(time)} times go from {str(time.values[0])[:16]} to "
-            f"{str(time.values[-1])[:16]}; expected a period within; change --time"
+            f"{str(time.values[-1])[:16]}; expected a period within; change {option}"
         )
     return slice(int(numbers[0]), int(numbers[-1]) + 1)
 

@@ -33,7 +33,7 @@ def digest_of(fields: xr.Dataset) -> str:
 def opened(model: Path, coarse: Paths | None, fine: Paths | None, on: str | None) -> tuple[xr.Dataset, xr.Dataset]:
     """Coarse fields and the truth of the period, lazily."""
     if coarse is not None and fine is not None:
-        return in_period(open_fields(coarse), on), in_period(open_fields(fine), on)
+        return in_period(open_fields(coarse), on, "--on"), in_period(open_fields(fine), on, "--on")
     if not (model / FILE).exists():
         raise InputError(
             f"got {model} without a {FILE} and not both files; expected files of what went in and of what came true; "
@@ -47,7 +47,7 @@ def opened(model: Path, coarse: Paths | None, fine: Paths | None, on: str | None
     data = Recipe.read(model / FILE).data
     low = open_fields(data.coarse if coarse is None else coarse)
     high = cropped(open_fields(data.fine if fine is None else fine), data.crop)
-    return in_period(low, on), in_period(high, on)
+    return in_period(low, on, "--on"), in_period(high, on, "--on")
 
 
 def shared_at_most(downscaler: Downscaler, truth: xr.Dataset, overlap: bool) -> int:
