@@ -227,7 +227,7 @@ def test_a_recipe_fits_and_calibrates_in_one_job(files, capsys):
     """
     (files / "recipe.yaml").write_text(recipe)
     assert finegrid("fit", "recipe.yaml", "--out", "both") == 0
-    assert "split, fitted on 2002-01-01" in capsys.readouterr().out
+    assert "split by season, fitted on 2002-01-01" in capsys.readouterr().out
     downscale("both", "coarse.nc", "risk.nc", interval=0.9, time="2003")
     (files / "recipe.yaml").write_text(recipe.replace(", on: 2002", ""))
     assert finegrid("fit", "recipe.yaml", "--out", "none") == 2
