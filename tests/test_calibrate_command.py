@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from finegrid.calibration.crude import Crude
 from finegrid.cli import main
 from finegrid.conventions import InputError
 from finegrid.data import coarsen
@@ -13,7 +14,7 @@ from finegrid.downscalers import load, method
 from finegrid.evaluation.reliability import reliability
 from finegrid.pipeline import choosing
 from finegrid.pipeline.calibrate import calibrate
-from finegrid.pipeline.calibrated import projected
+from finegrid.pipeline.calibrated import Calibration, factors_apart, projected
 from finegrid.pipeline.downscale import downscale
 
 # Whole years: a model of one half of the year knows nothing of the other.
@@ -192,6 +193,41 @@ def test_projected_members_obey_the_constraint_and_stay_where_they_did(files):
     xr.testing.assert_allclose(again, members, rtol=1e-5)
     doubled = projected(model, members.assign(regen=2 * members["regen"]), model.read(coarse))
     xr.testing.assert_allclose(doubled["regen"], members["regen"], rtol=1e-5)
+
+
+class _Nearer(Crude):
+    """Members at half of their distance from their mean, as projection might leave them."""
+
+    def apply(self, ensemble):
+        mean = ensemble["regen"].mean("member")
+        return ensemble.assign(regen=(mean + 0.5 * (ensemble["regen"] - mean)).transpose(*ensemble["regen"].dims))
+
+
+class _Same(Crude):
+    def apply(self, ensemble):
+        return ensemble.assign(regen=3 * ensemble["regen"] - 2 * ensemble["regen"].mean("member"))
+
+
+def test_members_that_projection_left_too_near_are_moved_apart_and_never_together(files, fine):
+    model, coarse = load("model"), xr.open_dataset("coarse.nc").sel(t="2002")
+    drawn, truth, seen = model.predict(coarse, members=10), fine.sel(t="2002"), model.read(coarse).load()
+    nearer = _Nearer().fit(drawn, truth)
+    factors = factors_apart(model, nearer, drawn, truth, seen)
+    assert 1.1 < factors["regen"] < 3
+    made = Calibration(model, nearer, {"apart": factors}).members(drawn, seen)
+    near = Calibration(model, nearer, {}).members(drawn, seen)
+    held = [
+        float(((ends.isel(quantile=0) <= truth["regen"]) & (truth["regen"] <= ends.isel(quantile=1))).mean())
+        for ends in (each["regen"].quantile([0.05, 0.95], "member") for each in (near, made))
+    ]
+    assert held[1] > held[0] + 0.03
+    assert factors_apart(model, _Same().fit(drawn, truth), drawn, truth, seen) == {}
+
+
+def test_every_variable_of_a_model_has_to_be_observed(files, fine):
+    fine.rename(regen="schnee").to_netcdf("snow.nc", engine="netcdf4")
+    with pytest.raises(InputError, match="observed fields without regen"):
+        calibrate("model", coarse="coarse.nc", fine="snow.nc", on="2002", members=5)
 
 
 def test_the_parts_of_the_crps_add_up():

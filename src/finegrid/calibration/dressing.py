@@ -6,7 +6,7 @@ with a and b by least squares in each group and h what the error of the mean has
 (Wang and Bishop 2005); where members spread more than that, they are moved together instead of dressed.
 
 Sources: Roulston and Smith, "Combining dynamical and statistical ensembles", Tellus A 55, 2003,
-doi:10.1175/1520-0493(2003)131; Wang and Bishop, "Improvement of ensemble reliability with a new dressing kernel",
+doi:10.3402/tellusa.v55i1.12082; Wang and Bishop, "Improvement of ensemble reliability with a new dressing kernel",
 Quarterly Journal of the Royal Meteorological Society 131, 2005, doi:10.1256/qj.04.120.
 """
 

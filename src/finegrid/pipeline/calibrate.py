@@ -21,7 +21,7 @@ from finegrid.evaluation.calibration_report import Judged, write
 from finegrid.pipeline.calibrated import Calibration, factors_apart
 from finegrid.pipeline.choosing import BEST, LEVEL, best, candidates, harmed, made
 from finegrid.pipeline.naming import name_of
-from finegrid.pipeline.unseen import Paths, digest_of, opened, period_of, predicted, shared_at_most
+from finegrid.pipeline.unseen import Paths, check_whole, opened, period_of, predicted, shared_at_most
 
 REPORT = "calibration.html"
 _TOLD = ("guarantee", "period", "members", "seed", "shared_with_training", "files", "model", "finegrid")
@@ -76,6 +76,7 @@ def calibrate(
     several = downscaler.random and (members is None or members > 1)
     tables = candidates(method, several=several)
     given, truth = opened(Path(model), coarse, fine, on)
+    check_whole(downscaler, truth)
     shared = shared_at_most(downscaler, truth, overlap)
     count = members or (_MEMBERS if downscaler.random else 1)
     with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:
@@ -93,7 +94,6 @@ def calibrate(
         "files": [str(each.encoding.get("source", "")) for each in (given, truth)],
         "changes_members": changes,
         "apart": factors,
-        "truth": digest_of(truth),
         "shared_with_training": shared,
         "guarantee": calibrator.guarantee if not shared else f"none: {shared} cases were learnt from by the model",
     }
@@ -128,6 +128,7 @@ def update(
             f"calibrate {model} --on ... --method strongly-adaptive"
         )
     given, truth = opened(Path(model), coarse, fine, on)
+    check_whole(downscaler, truth)
     shared_at_most(downscaler, truth, overlap=False)
     count, seed = calibration.facts["members"], calibration.facts["seed"]
     with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:

@@ -82,7 +82,23 @@ def best(
     tables: Sequence[Mapping[str, Any]], predicted: xr.Dataset, truth: xr.Dataset
 ) -> tuple[Mapping[str, Any], dict[str, Judged]]:
     """The one that is best on the second half of the period, and how good it is."""
-    tried = [(table, _judged(table, predicted, truth)) for table in tables]
+    times = harmonise(truth)[0].time.values
+    first, second = (at_times(truth, part) for part in np.array_split(np.arange(len(times)), 2))
+    later = at_times(predicted, np.flatnonzero(np.isin(harmonise(predicted)[0].time.values, times[len(times) // 2 :])))
+    several = harmonise(predicted)[0].sizes.get("member", 1) > 1
+    before = coverage(_interval_of(later), second) if several else {}
+    raw = reliability(later, second) if several else {}
+
+    def judged(table: Mapping[str, Any]) -> dict[str, Judged]:
+        try:
+            calibrator = made(table).fit(predicted, first)
+            after = coverage(calibrator.interval(later, LEVEL), second)
+        except InputError:
+            return {}  # half of the cases may be too few where all are enough
+        members = reliability(calibrator.apply(later), second) if several and calibrator.draws else {}
+        return {name: Judged(before.get(name), each, raw.get(name), members.get(name)) for name, each in after.items()}
+
+    tried = [(table, judged(table)) for table in tables]
     able = [each for each in tried if each[1]]
     return min(able, key=lambda each: _loss(each[1])) if able else tried[0]
 
@@ -97,23 +113,6 @@ def harmed(judged: Mapping[str, Judged]) -> bool:
     """Whether members are worse than before by more than one percent."""
     pairs = [(each.members_before, each.members_after) for each in judged.values()]
     return any(one is not None and other is not None and other.crps > _WORSE * one.crps for one, other in pairs)
-
-
-def _judged(method: str | Mapping[str, Any], predicted: xr.Dataset, truth: xr.Dataset) -> dict[str, Judged]:
-    """The members, and a calibrator of the first half, on the second half of the period."""
-    times = harmonise(truth)[0].time.values
-    first, second = (at_times(truth, part) for part in np.array_split(np.arange(len(times)), 2))
-    later = at_times(predicted, np.flatnonzero(np.isin(harmonise(predicted)[0].time.values, times[len(times) // 2 :])))
-    several = harmonise(predicted)[0].sizes.get("member", 1) > 1
-    try:
-        calibrator = made(method).fit(predicted, first)
-        after = coverage(calibrator.interval(later, LEVEL), second)
-    except InputError:
-        return {}  # half of the cases may be too few where all are enough
-    before = coverage(_interval_of(later), second) if several else {}
-    raw = reliability(later, second) if several else {}
-    calibrated = reliability(calibrator.apply(later), second) if several and calibrator.draws else {}
-    return {name: Judged(before.get(name), each, raw.get(name), calibrated.get(name)) for name, each in after.items()}
 
 
 def _interval_of(predicted: xr.Dataset) -> xr.Dataset:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from finegrid.conventions import InputError, harmonise
@@ -19,15 +17,6 @@ from finegrid.pipeline.material import cropped, in_period
 from finegrid.pipeline.recipe import FILE, Recipe
 
 Paths = str | Path | Sequence[str | Path]
-
-
-def digest_of(fields: xr.Dataset) -> str:
-    """SHA-256 of the values of all fields with time, whatever their times are called."""
-    standard = harmonise(fields)[0]
-    found = hashlib.sha256()
-    for name in sorted(map(str, standard.data_vars)):
-        found.update(np.ascontiguousarray(standard[name].values.astype(np.float32)).tobytes())
-    return found.hexdigest()
 
 
 def opened(model: Path, coarse: Paths | None, fine: Paths | None, on: str | None) -> tuple[xr.Dataset, xr.Dataset]:
@@ -48,6 +37,21 @@ def opened(model: Path, coarse: Paths | None, fine: Paths | None, on: str | None
     low = open_fields(data.coarse if coarse is None else coarse)
     high = cropped(open_fields(data.fine if fine is None else fine), data.crop)
     return in_period(low, on, "--on"), in_period(high, on, "--on")
+
+
+def check_whole(downscaler: Downscaler, truth: xr.Dataset) -> None:
+    """Whether all variables of a model were observed: members are projected as a whole.
+
+    Raises:
+        InputError: where one is lacking.
+    """
+    known = harmonise(truth)[0]
+    lacking = [name for name in downscaler.domain.outputs if name not in known]
+    if lacking:
+        raise InputError(
+            f"got observed fields without {', '.join(lacking)}; expected all that the model predicts: "
+            f"{', '.join(downscaler.domain.outputs)}; add them to --fine, or fit a model of the others alone"
+        )
 
 
 def shared_at_most(downscaler: Downscaler, truth: xr.Dataset, overlap: bool) -> int:
