@@ -14,7 +14,7 @@ from finegrid.downscalers import load, method
 from finegrid.evaluation.reliability import reliability
 from finegrid.pipeline import choosing
 from finegrid.pipeline.calibrate import calibrate
-from finegrid.pipeline.calibrated import Calibration, factors_apart, projected
+from finegrid.pipeline.calibrated import Calibration, Period, factors_apart, projected
 from finegrid.pipeline.downscale import downscale
 
 # Whole years: a model of one half of the year knows nothing of the other.
@@ -222,6 +222,36 @@ def test_members_that_projection_left_too_near_are_moved_apart_and_never_togethe
     ]
     assert held[1] > held[0] + 0.03
     assert factors_apart(model, _Same().fit(drawn, truth), drawn, truth, seen) == {}
+
+
+def test_members_are_judged_after_projection(files, fine):
+    model, second = load("model"), fine.isel(t=slice(TRAINED, 2 * TRAINED))
+    seen = coarsen(second, FACTOR)
+    drawn = model.predict(seen, members=5)
+    calibration = Period(model, drawn, second, model.read(seen)).learn(Crude())
+    whole = calibration.members(drawn, model.read(seen))
+    lazily = calibration.members_of(drawn.chunk(t=30), model.read(seen))
+    assert lazily["regen"].chunks
+    np.testing.assert_allclose(lazily["regen"], whole["regen"].transpose(*lazily["regen"].dims), rtol=1e-6)
+    _, judged = choosing.best([{"name": "crude"}], Period(model, drawn, second, model.read(seen)))
+    first, later = Period(model, drawn, second, model.read(seen)).halves()
+    by_hand = first.learn(Crude()).members(later.predicted, model.read(coarsen(later.truth, FACTOR)))
+    assert next(iter(judged.values())).members_after.crps == pytest.approx(
+        next(iter(reliability(by_hand, later.truth).values())).crps, rel=1e-6
+    )
+
+
+def test_intervals_for_other_weather_are_adapted_to_it(files, fine):
+    wet = fine.isel(t=slice(2 * TRAINED, None)).copy()
+    wet["regen"] = 3 * wet["regen"]
+    coarsen(wet, FACTOR).to_netcdf("wet.nc", engine="netcdf4")
+    away = {}
+    for name in ("split", "shifted"):
+        assert finegrid("calibrate", "model", *LATER, "--members", "10", "--method", name) == 0
+        assert finegrid("downscale", "model", "wet.nc", "--members", "10", "--interval", "90", "--out", "r.nc") == 0
+        low, high = xr.open_dataset("r.nc")["regen"].transpose("quantile", ...).values
+        away[name] = abs(((low <= wet["regen"].values) & (wet["regen"].values <= high)).mean() - 0.9)
+    assert away["shifted"] < 0.6 * away["split"]
 
 
 def test_every_variable_of_a_model_has_to_be_observed(files, fine):

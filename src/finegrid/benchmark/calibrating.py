@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from finegrid.benchmark.arenas import ARENAS, Entry
@@ -18,13 +19,13 @@ from finegrid.benchmark.figures import Bench, Figure
 from finegrid.benchmark.heads import Test
 from finegrid.benchmark.run import with_shared
 from finegrid.benchmark.tasks import find_task
-from finegrid.calibration import CALIBRATORS, Calibrator
-from finegrid.calibration.shifted import Shifted
+from finegrid.calibration import CALIBRATORS
 from finegrid.conventions import InputError, harmonise
 from finegrid.downscalers import Downscaler, NeuralDownscaler
 from finegrid.evaluation import evaluate
 from finegrid.evaluation.coverage import Coverage, coverage
-from finegrid.pipeline.calibrated import Calibration, factors_apart
+from finegrid.evaluation.reliability import reliability
+from finegrid.pipeline.calibrated import Calibration, Period
 from finegrid.pipeline.choosing import BEST, best, candidates, harmed
 from finegrid.pipeline.choosing import made as made_of
 from finegrid.pipeline.naming import named
@@ -65,6 +66,8 @@ class Row:
         winkler: their score.
         crps: of the members, after the constraint.
         members: coverage of the members' own intervals after the constraint.
+        chances: share of cases whose chance among the members is within 5 to 95 %, where the mass at zero is shared out
+            by lot, so that dry cells count for no more than they should.
         violation: largest relative departure of the members from the coarse field.
         spread: spread over error of the members.
     """
@@ -78,6 +81,7 @@ class Row:
     winkler: float
     crps: float | None = None
     members: float | None = None
+    chances: float | None = None
     violation: float | None = None
     spread: float | None = None
 
@@ -115,12 +119,12 @@ def _rows(bench: Bench, tasks: Sequence[str], entry: Entry) -> Iterator[Row]:
     material = find_task(tasks[0]).material()
     coarse, truth = material.at(material.blocks.validate)
     learnt = fitted.predict(coarse, members=MEMBERS)
-    known = _Learnt(fitted, learnt, truth, fitted.read(coarse).load())
+    known = Period(fitted, learnt, truth, fitted.read(coarse).load())
     wanted = [name for name in CALIBRATORS if name not in (*_OTHERWISE, *_LEFT_OUT.get(tasks[0], ()))]
-    made = {name: known.calibration(CALIBRATORS[name]()) for name in wanted}
-    table, judged = best(candidates(BEST, several=True), learnt, truth)
+    made = {name: known.learn(CALIBRATORS[name]()) for name in wanted}
+    table, judged = best(candidates(BEST, several=True), known)
     usual = f"best: {' by '.join([table['name'], *table.get('groups', ())])}"
-    made[usual] = known.calibration(made_of(table))
+    made[usual] = known.learn(made_of(table))
     for name in tasks:
         task = find_task(name)
         whole = task.material()
@@ -133,21 +137,6 @@ def _rows(bench: Bench, tasks: Sequence[str], entry: Entry) -> Iterator[Row]:
                 yield _calibrated(entry.label, label, calibration, raw, test, alone=alone)
             except InputError as error:
                 bench.say(f"{entry.label}, {label} on {name}: {error}")
-
-
-@dataclass(frozen=True, eq=False)
-class _Learnt:
-    """A model and its calibration cases."""
-
-    fitted: Downscaler
-    ensemble: xr.Dataset
-    truth: xr.Dataset
-    coarse: xr.Dataset
-
-    def calibration(self, calibrator: Calibrator) -> Calibration:
-        calibrator.fit(self.ensemble, self.truth)
-        given = (self.fitted, calibrator, self.ensemble, self.truth, self.coarse)
-        return Calibration(self.fitted, calibrator, {"apart": factors_apart(*given) if calibrator.draws else {}})
 
 
 def _fitted(bench: Bench, name: str, entry: Entry) -> Downscaler:
@@ -174,9 +163,7 @@ def _calibrated(
 ) -> Row:
     """A calibrator; members that it would make worse are left alone, as `finegrid downscale` does."""
     calibrator, fitted = calibration.calibrator, calibration.downscaler
-    if isinstance(calibrator, Shifted):
-        calibrator.adapt(raw)
-    found = _judged(calibrator.interval(raw, LEVEL), test)
+    found = _judged(calibrator.adapt(raw).interval(raw, LEVEL), test)
     members = raw if alone else None
     if calibrator.draws and not alone:
         members = calibration.members(raw, fitted.read(test.coarse).load())
@@ -203,18 +190,19 @@ def _row(
         violation=value["violation"],
         spread=value["spread-skill"],
         members=again.coverage,
+        chances=float(np.diff(next(iter(reliability(members, test.fine).values())).quantiles[[0, -1]])[0]),
     )
 
 
 def table(rows: Sequence[Row]) -> str:
     """All rows in Markdown."""
-    lines = [
-        "| test | model | calibrator | coverage of 90 % (95 %) | width | Winkler | CRPS | spread/error | of members |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ["test", "model", "calibrator", "coverage of 90 % (95 %)", "width", "Winkler"]
+    heads += ["CRPS", "spread/error", "of members", "by lot"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         held = f"{100 * row.coverage:.1f} ({100 * row.bounds[0]:.1f}-{100 * row.bounds[1]:.1f})"
-        more = [_number(each) for each in (row.crps, row.spread)] + [_number(row.members, 100)]
+        more = [_number(each) for each in (row.crps, row.spread)]
+        more += [_number(each, 100) for each in (row.members, row.chances)]
         cells = [row.test, row.model, row.calibrator, held, f"{row.width:.3g}", f"{row.winkler:.3g}", *more]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from finegrid.calibration.cases import Cases, cases, lazily, matched, standard
 from finegrid.calibration.groups import Groups
 from finegrid.calibration.kernel import Array, Places
-from finegrid.calibration.members import in_order_of
+from finegrid.calibration.members import checked_levels, in_order_of
 from finegrid.conventions import InputError, harmonise, natural_limits, restore
 
 Evidence = dict[str, NDArray[Any]]
@@ -95,6 +95,8 @@ class Calibrator(ABC):
     """Whether what it learns belongs to the cells of one grid."""
     draws: ClassVar[bool] = True
     """Whether it has values at all chances, and so members."""
+    adapts: ClassVar[bool] = False
+    """Whether it is for the predictions alone that `adapt` has seen."""
 
     def fit(self, ensemble: xr.Dataset, observed: xr.Dataset, *, labels: xr.DataArray | None = None) -> Self:
         """Learn from predictions (member, time, y, x) of times that their model has not seen, and what came true.
@@ -110,6 +112,10 @@ class Calibrator(ABC):
         given, truth = matched(ensemble, observed)
         self._check_members(given.sizes["member"])
         self._groups, self._learnt = self._taught(given, truth, None if labels is None else np.asarray(labels.values))
+        return self
+
+    def adapt(self, ensemble: xr.Dataset) -> Self:
+        """Look at predictions (member, time, y, x) that are to be calibrated, without truth; most need not."""
         return self
 
     def quantiles(self, ensemble: xr.Dataset, levels: Sequence[float]) -> xr.Dataset:
@@ -280,18 +286,3 @@ class Calibrator(ABC):
                 f"got {count} member(s) for the calibrator '{self.name}'; expected at least {self.least_members}, by "
                 "whose spread it knows sure cases from unsure ones; predict with --members 20, or take split"
             )
-
-
-def checked_levels(levels: Sequence[float]) -> Array:
-    """Chances as an array.
-
-    Raises:
-        InputError: on one that is not between 0 and 1.
-    """
-    chances = np.asarray(levels, dtype=np.float64)
-    if not chances.size or not ((chances > 0) & (chances < 1)).all():
-        raise InputError(
-            f"got the chances {', '.join(f'{each:g}' for each in chances.ravel())}; expected numbers between 0 and 1, "
-            "such as 0.05 and 0.95; of a level of 90 %, write 0.9"
-        )
-    return chances

@@ -14,6 +14,7 @@ ensemble copula coupling", Statistical Science 28, 2013, doi:10.1214/13-STS443.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from finegrid.calibration.kernel import Array
+from finegrid.conventions import InputError
 
 _SMALL = 1e-12
 
@@ -82,3 +84,18 @@ def _beyond(chances: Array, count: int) -> Array:
     """Deviations by which a chance lies below the first or above the last member."""
     first = 1 / (count + 1)
     return np.asarray(np.minimum(ndtri(chances) - ndtri(first), 0.0) + np.maximum(ndtri(chances) + ndtri(first), 0.0))
+
+
+def checked_levels(levels: Sequence[float]) -> Array:
+    """Chances as an array.
+
+    Raises:
+        InputError: on one that is not between 0 and 1.
+    """
+    chances = np.asarray(levels, dtype=np.float64)
+    if not chances.size or not ((chances > 0) & (chances < 1)).all():
+        raise InputError(
+            f"got the chances {', '.join(f'{each:g}' for each in chances.ravel())}; expected numbers between 0 and 1, "
+            "such as 0.05 and 0.95; of a level of 90 %, write 0.9"
+        )
+    return chances

@@ -40,6 +40,8 @@ class Shifted(Split):
         "the truth given a prediction does not; as good as the ratio of chances is known"
     )
 
+    adapts: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.groups:
             raise InputError("got groups for the calibrator 'shifted'; expected none, since weights take their place")

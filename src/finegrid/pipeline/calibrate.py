@@ -18,7 +18,7 @@ from finegrid.calibration import store as stored
 from finegrid.conventions import InputError
 from finegrid.downscalers import load
 from finegrid.evaluation.calibration_report import Judged, write
-from finegrid.pipeline.calibrated import Calibration, factors_apart
+from finegrid.pipeline.calibrated import Calibration, Period
 from finegrid.pipeline.choosing import BEST, LEVEL, best, candidates, harmed, made
 from finegrid.pipeline.naming import name_of
 from finegrid.pipeline.unseen import Paths, check_whole, opened, period_of, predicted, shared_at_most
@@ -80,11 +80,10 @@ def calibrate(
     shared = shared_at_most(downscaler, truth, overlap)
     count = members or (_MEMBERS if downscaler.random else 1)
     with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:
-        table, judged = best(tables, drawn, truth)
-        calibrator = made(table).fit(drawn, truth)
-        changes = calibrator.draws and count >= max(2, calibrator.least_members) and not harmed(judged)
-        seen = downscaler.read(given)
-        factors = factors_apart(downscaler, calibrator, drawn, truth, seen) if changes else {}
+        whole = Period(downscaler, drawn, truth, downscaler.read(given))
+        table, judged = best(tables, whole)
+        learnt = whole.learn(made(table))
+    calibrator = learnt.calibrator
     facts = {
         "model": downscaler.digest,
         "finegrid": __version__,
@@ -92,8 +91,8 @@ def calibrate(
         "members": count,
         "seed": seed,
         "files": [str(each.encoding.get("source", "")) for each in (given, truth)],
-        "changes_members": changes,
-        "apart": factors,
+        "changes_members": calibrator.draws and count >= max(2, calibrator.least_members) and not harmed(judged),
+        **learnt.facts,
         "shared_with_training": shared,
         "guarantee": calibrator.guarantee if not shared else f"none: {shared} cases were learnt from by the model",
     }

@@ -1,4 +1,4 @@
-"""What a calibration does to the blocks of a prediction: members that conserve again, or intervals.
+"""What a calibration learns from a period, and does to a prediction: members that conserve again, or intervals.
 
 Members whose values were calibrated cell by cell no longer have the area means that the constraint gave them. It is
 applied once more, to every member. That takes away what they differed by in those means, so that they are too near to
@@ -11,7 +11,7 @@ with w such that 90 % intervals of the members hold their promise on the calibra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from finegrid.calibration import CALIBRATORS, EVENT_CALIBRATORS, Calibrator, EventCalibrator
+from finegrid.calibration import CALIBRATORS, Calibrator
 from finegrid.calibration import store as stored
 from finegrid.calibration.cases import matched
 from finegrid.calibration.kernel import Pool
 from finegrid.calibration.members import quantiles
 from finegrid.conventions import InputError, harmonise, natural_limits, restore
 from finegrid.downscalers import Downscaler
-from finegrid.pipeline.quantiles import Make
+from finegrid.pipeline.material import at_times
 
 _LEVEL = 0.9
 # Factors nearer to one are left out, and those for which projected members are no ensemble any more.
@@ -79,9 +79,69 @@ class Calibration:
         factors = self.facts.get("apart", {})
         return made if not factors else projected(self.downscaler, apart(made, factors), coarse)
 
+    def members_of(self, fields: xr.Dataset, coarse: xr.Dataset) -> xr.Dataset:
+        """The same of a whole record, by blocks of times where it is lazy; the result is so too."""
+
+        def made(block: xr.Dataset) -> xr.Dataset:
+            return self.members(block, coarse.sel(time=harmonise(block)[0].time))
+
+        standard, names = harmonise(fields)
+        kept = restore(standard[list(self.downscaler.domain.outputs)], names)
+        if not kept.chunks:
+            return made(kept)
+        step = max(1, _BLOCK_VALUES * kept.sizes[names.time] // sum(each.size for each in kept.values()))
+        blocks = kept.chunk({**dict.fromkeys(kept.dims, -1), names.time: step})
+        found: xr.Dataset = xr.map_blocks(made, blocks, template=blocks)
+        return found
+
     def interval(self, block: xr.Dataset, level: float) -> xr.Dataset:
         """Ends of intervals (quantile, time, y, x) of a block in the user's names; they do not conserve."""
         return self.calibrator.interval(block, level)
+
+
+@dataclass(frozen=True, eq=False)
+class Period:
+    """Times that a model has predicted but not learnt from, and what came true.
+
+    Attributes:
+        downscaler: the model.
+        predicted: members (member, time, y, x), in the user's names.
+        truth: what came true (time, y, x).
+        coarse: coarse fields of these times, as the model sees them.
+    """
+
+    downscaler: Downscaler
+    predicted: xr.Dataset
+    truth: xr.Dataset
+    coarse: xr.Dataset
+
+    @property
+    def several(self) -> bool:
+        """Whether there is an ensemble."""
+        return harmonise(self.predicted)[0].sizes.get("member", 1) > 1
+
+    def learn(self, calibrator: Calibrator) -> Calibration:
+        """Fit a calibrator, and what its members need to hold their promise after they are projected.
+
+        Raises:
+            InputError: as `Calibrator.fit`.
+        """
+        calibrator.fit(self.predicted, self.truth)
+        given = (self.downscaler, calibrator, self.predicted, self.truth, self.coarse)
+        apart = factors_apart(*given) if calibrator.draws and self.several else {}
+        return Calibration(self.downscaler, calibrator, {"apart": apart})
+
+    def halves(self) -> tuple[Period, Period]:
+        """Its first and its second half of times."""
+        times = harmonise(self.truth)[0].time.values
+        first, second = (self._at(part) for part in np.array_split(times, 2))
+        return first, second
+
+    def _at(self, times: NDArray[Any]) -> Period:
+        def kept(fields: xr.Dataset) -> xr.Dataset:
+            return at_times(fields, np.flatnonzero(np.isin(harmonise(fields)[0].time.values, times)))
+
+        return Period(self.downscaler, kept(self.predicted), kept(self.truth), self.coarse)
 
 
 def projected(downscaler: Downscaler, fields: xr.Dataset, coarse: xr.Dataset) -> xr.Dataset:
@@ -153,127 +213,3 @@ def _reach(members: NDArray[Any], truth: NDArray[np.float64]) -> NDArray[np.floa
     away, room = np.abs(truth - mean), np.where(truth > mean, high - mean, mean - low)
     reach = away / np.maximum(room, _SMALL)
     return np.where(away <= _SMALL, 0.0, np.clip(reach, 0.0, _FAR))
-
-
-@dataclass(frozen=True, eq=False)
-class Honesty:
-    """What a job makes of the members of a model.
-
-    Attributes:
-        calibration: that of the model folder, where it is used.
-        level: chance of the intervals that are wanted; None for members.
-        calibrates: whether members are changed.
-        notes: what a user should know of it.
-        events: what makes chances of events, where these are wanted.
-    """
-
-    calibration: Calibration | None
-    level: float | None = None
-    calibrates: bool = False
-    notes: tuple[str, ...] = ()
-    events: EventCalibrator | None = None
-
-    @property
-    def ends(self) -> tuple[float, ...]:
-        """The chances of the two ends of the intervals; none for members."""
-        return () if self.level is None else ((1 - self.level) / 2, (1 + self.level) / 2)
-
-    @property
-    def made(self) -> Make | None:
-        """What makes intervals of a block; None where members or their quantiles are wanted."""
-        calibration, level = self.calibration, self.level
-        if calibration is None or level is None:
-            return None
-        return lambda block: calibration.interval(block, level)
-
-    def members(self, block: xr.Dataset, coarse: xr.Dataset) -> xr.Dataset:
-        """The members of a block, calibrated where that is wanted."""
-        if self.calibration is None or not self.calibrates:
-            return block
-        return self.calibration.members(block, coarse)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Attributes of the output."""
-        if self.calibration is None or not (self.calibrates or self.level is not None):
-            return {}
-        facts = self.calibration.facts
-        return {
-            "finegrid_calibration": f"{self.calibration.calibrator.name}, fitted on {facts['period']}",
-            "finegrid_guarantee": facts["guarantee"] if self.level is not None else "none for members",
-        }
-
-
-def honesty(
-    model: str | Path | Downscaler,
-    downscaler: Downscaler,
-    members: int,
-    *,
-    interval: float | None,
-    raw: bool,
-    quantiles: Sequence[float],
-    chances: bool = False,
-) -> Honesty:
-    """What is to be made of members, by what the model folder holds and what is wanted.
-
-    Raises:
-        InputError: on an interval without a calibration, or beside quantiles; and on a level that is none.
-    """
-    if chances:
-        return Honesty(None, events=_events(model, downscaler, members, alone=interval is None and not quantiles))
-    calibration = None if raw or isinstance(model, Downscaler) else Calibration.of(model, downscaler)
-    if interval is not None:
-        _check_interval(model, calibration, interval, quantiles)
-        return Honesty(calibration, interval)
-    if calibration is None:
-        return Honesty(None)
-    calibrator = calibration.calibrator
-    if not calibration.facts.get("changes_members", True) and members > 1:
-        return Honesty(calibration)
-    if members < max(2, calibrator.least_members) or not calibrator.draws:
-        note = f"the calibration '{calibrator.name}' in the model folder is for intervals: --interval 90"
-        several = f"the calibration in the model folder is for ensembles: --members {max(20, calibrator.least_members)}"
-        return Honesty(calibration, notes=(note if not calibrator.draws else several,) if downscaler.random else ())
-    return Honesty(calibration, calibrates=True)
-
-
-def _events(model: str | Path | Downscaler, downscaler: Downscaler, members: int, *, alone: bool) -> EventCalibrator:
-    """The calibrator of events in a model folder.
-
-    Raises:
-        InputError: where there is none, it is for another model, or something else is wanted beside it.
-    """
-    if not alone or members < 2:
-        raise InputError(
-            f"got --chances with {members} member(s) or beside an interval or quantiles; expected them alone, of at "
-            "least 2 members, better 50; set --members 50"
-        )
-    if isinstance(model, Downscaler) or not stored.exists(model, stored.EVENTS):
-        raise InputError(
-            f"got --chances for {model}, which knows no events; expected a model that was compared with observations; "
-            "run finegrid calibrate model/ --on 2001/2005 --event pr=10 first"
-        )
-    calibrator, facts = stored.load(model, EVENT_CALIBRATORS, stored.EVENTS)
-    if facts["model"] != downscaler.digest:
-        raise InputError(
-            f"got chances in {model} that were made for another model; expected those of this one; run finegrid "
-            "calibrate again with --event"
-        )
-    return calibrator
-
-
-def _check_interval(
-    model: str | Path | Downscaler, calibration: Calibration | None, interval: float, quantiles: Sequence[float]
-) -> None:
-    if not 0 < interval < 1:
-        raise InputError(f"got an interval of {100 * interval:g} %; expected more than 0 and less than 100, such as 90")
-    if quantiles:
-        raise InputError(
-            "got both an interval and quantiles; expected one of them; leave --quantiles or --interval out"
-        )
-    if calibration is None:
-        raise InputError(
-            f"got an interval of {100 * interval:g} % for {model}, which holds no calibration; expected a model that "
-            "was compared with later observations; run finegrid calibrate model/ --on 2001/2005 first (and leave --raw "
-            "out), or take --quantiles over the members, which promise nothing"
-        )

@@ -1,7 +1,8 @@
 """Which calibrator suits a model best, by predictions that it has not learnt from.
 
 Each candidate learns from the first half of the calibration period and is judged on the second: by the CRPS of the
-members that it makes, or by the Winkler score of its intervals where a model has a single answer.
+members that it makes, after they were projected again, or by the Winkler score of its intervals where a model has a
+single answer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from finegrid.conventions.components import build, table_of
 from finegrid.evaluation.calibration_report import Judged
 from finegrid.evaluation.coverage import coverage
 from finegrid.evaluation.reliability import reliability
-from finegrid.pipeline.material import at_times
+from finegrid.pipeline.calibrated import Period
 from finegrid.pipeline.quantiles import over_members
 
 BEST = "best"
@@ -78,24 +79,22 @@ def candidates(method: str | Mapping[str, Any], *, several: bool) -> list[dict[s
     return [{**each, **more} for each in (_OF_MEMBERS if several else _OF_ONE)]
 
 
-def best(
-    tables: Sequence[Mapping[str, Any]], predicted: xr.Dataset, truth: xr.Dataset
-) -> tuple[Mapping[str, Any], dict[str, Judged]]:
-    """The one that is best on the second half of the period, and how good it is."""
-    times = harmonise(truth)[0].time.values
-    first, second = (at_times(truth, part) for part in np.array_split(np.arange(len(times)), 2))
-    later = at_times(predicted, np.flatnonzero(np.isin(harmonise(predicted)[0].time.values, times[len(times) // 2 :])))
-    several = harmonise(predicted)[0].sizes.get("member", 1) > 1
-    before = coverage(_interval_of(later), second) if several else {}
-    raw = reliability(later, second) if several else {}
+def best(tables: Sequence[Mapping[str, Any]], period: Period) -> tuple[Mapping[str, Any], dict[str, Judged]]:
+    """The one that is best on the second half of the period, and how good it is there."""
+    first, second = period.halves()
+    before = coverage(_interval_of(second.predicted), second.truth) if period.several else {}
+    raw = reliability(second.predicted, second.truth) if period.several else {}
 
     def judged(table: Mapping[str, Any]) -> dict[str, Judged]:
         try:
-            calibrator = made(table).fit(predicted, first)
-            after = coverage(calibrator.interval(later, LEVEL), second)
+            calibration = first.learn(made(table))
+            calibrator = calibration.calibrator.adapt(second.predicted)
+            after = coverage(calibrator.interval(second.predicted, LEVEL), second.truth)
         except InputError:
             return {}  # half of the cases may be too few where all are enough
-        members = reliability(calibrator.apply(later), second) if several and calibrator.draws else {}
+        members = {}
+        if period.several and calibrator.draws:
+            members = reliability(calibration.members_of(second.predicted, second.coarse), second.truth)
         return {name: Judged(before.get(name), each, raw.get(name), members.get(name)) for name, each in after.items()}
 
     tried = [(table, judged(table)) for table in tables]

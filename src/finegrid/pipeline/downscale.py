@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Downscaler, load
 from finegrid.downscalers.members import check_members
 from finegrid.evaluation.metrics import CONSERVED
-from finegrid.pipeline.calibrated import honesty
 from finegrid.pipeline.departure import Departure
 from finegrid.pipeline.history import history_of
+from finegrid.pipeline.honest import honesty
 from finegrid.pipeline.material import times_of_period
 from finegrid.pipeline.naming import name_of
 from finegrid.pipeline.quantiles import Make, Summary, checked
@@ -123,7 +124,9 @@ def downscale(
         total, done = given.sizes["time"], 0
         with _in_turn(keep) as put:
             source = provenance(fields, otherwise="the coarse input")
-            for block in downscaler.blocks(seen, members=members, seed=seed, times=chosen, source=source):
+            draw = partial(downscaler.blocks, seen, members=members, seed=seed, source=source)
+            honest.look(lambda part: draw(times=part), range(seen.sizes["time"])[chosen])
+            for block in draw(times=chosen):
                 size = block.sizes[downscaler.domain.names.time]
                 part = slice(done, done + size)
                 put(honest.members(block, seen.isel(time=chosen).isel(time=part)), given.isel(time=part))

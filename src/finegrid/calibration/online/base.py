@@ -18,9 +18,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finegrid.calibration.base import Calibrator, Evidence, Learnt, Make, Notes, checked_levels
+from finegrid.calibration.base import Calibrator, Evidence, Learnt, Make, Notes
 from finegrid.calibration.cases import Cases, matched
 from finegrid.calibration.kernel import Array, Places
+from finegrid.calibration.members import checked_levels
 from finegrid.conventions import InputError, harmonise, restore
 
 _LAST = "last"
