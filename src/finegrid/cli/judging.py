@@ -25,14 +25,22 @@ def evaluate(
     variables: Annotated[list[str] | None, typer.Option(help="Names in the truth; by default all.")] = None,
     time: Period = None,
     method: Annotated[str | None, typer.Option(help="Name of the prediction in tables.")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="Names of metrics, or all; by default those that most reports need.")
+    ] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="pr=10: an event is above it; by default the 95th percentile.")
+    ] = None,
 ) -> None:
     r"""Score a prediction against the truth, and write scores.json and a report.
 
     \b
     finegrid evaluate fine.nc truth.nc --coarse coarse.nc --out report/
     finegrid evaluate fine.nc truth.nc --baseline ridge=ridge.nc --time 2002 --out report/
+    finegrid evaluate fine.nc truth.nc --metrics all --threshold pr=10 --out report/
     """
     from finegrid.cli import showing, words
+    from finegrid.evaluation import USUAL
     from finegrid.pipeline.evaluate import evaluate_files
 
     found = evaluate_files(
@@ -44,6 +52,8 @@ def evaluate(
         variables=words.listed(variables) or None,
         time=time,
         method=method,
+        metrics=words.listed(metrics) or USUAL,
+        thresholds=words.threshold(threshold or []),
     )
     showing.climate(found)
     typer.echo(f"{found.verdict}\nThe report is {out}/report.html")

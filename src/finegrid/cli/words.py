@@ -38,7 +38,7 @@ def quantiles(words: Sequence[str] | None, files: Sequence[str]) -> tuple[list[f
     return [value for value in found.values() if value is not None], [each for each in files if each not in more]
 
 
-def thresholds(words: Sequence[str]) -> dict[str, list[float]]:
+def thresholds(words: Sequence[str], option: str = "--event") -> dict[str, list[float]]:
     """Thresholds of variables, of words such as `pr=10`, which may be repeated.
 
     Raises:
@@ -49,9 +49,25 @@ def thresholds(words: Sequence[str]) -> dict[str, list[float]]:
         name, _, level = word.partition("=")
         value = _number(level)
         if value is None or not name:
-            raise InputError(f"--event: got {word}; expected a variable and a threshold in its units, such as pr=10")
+            raise InputError(f"{option}: got {word}; expected a variable and a threshold in its units, such as pr=10")
         found.setdefault(name, []).append(value)
     return found
+
+
+def threshold(words: Sequence[str]) -> dict[str, float]:
+    """One threshold of each variable.
+
+    Raises:
+        InputError: on other words, and where a variable has two.
+    """
+    found = thresholds(words, "--threshold")
+    twice = [name for name, levels in found.items() if len(levels) > 1]
+    if twice:
+        raise InputError(
+            f"--threshold: got {len(found[twice[0]])} of {twice[0]}; expected one of each variable; evaluate again for "
+            "the other"
+        )
+    return {name: levels[0] for name, levels in found.items()}
 
 
 def _number(word: str) -> float | None:

@@ -18,7 +18,7 @@ from finegrid.evaluation.evaluation import Evaluation
 from finegrid.evaluation.floor import floor_of
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.indices.measure import measure
-from finegrid.evaluation.metrics import Reference
+from finegrid.evaluation.metrics import USUAL, Metric, Reference, metrics_of
 from finegrid.evaluation.notes import Judged, notes_of, sources_of
 from finegrid.evaluation.tally import tally
 from finegrid.evaluation.viewing import view_of
@@ -38,6 +38,8 @@ def evaluate(
     block: int | None = None,
     seed: int = 0,
     indices: bool | Sequence[str] = False,
+    metrics: Sequence[str] = USUAL,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Score a prediction on the times that all fields share; they need not fit in memory.
 
@@ -56,6 +58,8 @@ def evaluate(
         seed: of the bootstrap.
         indices: whether to compare the climate too (`value_table`): names in INDICES, or True for all that there are; a
             note says why where there are none.
+        metrics: names in METRICS, or "all"; the error that methods are ranked by is always among them.
+        thresholds: of the events of the variables, in the units of the truth; by default the 95th percentile of it.
 
     Raises:
         InputError: when the fields cannot be compared, or the prediction is missing where there is a truth.
@@ -65,7 +69,8 @@ def evaluate(
         raise InputError(f"got a baseline called '{method}' like the prediction; expected two names; pass method=...")
     given = {"truth": truth, method: prediction, **others, **({} if coarse is None else {"coarse": coarse})}
     cases = align({method: prediction, **others}, truth, coarse, variables=variables)
-    found = [_judge(case, block=block, seed=seed) for case in cases]
+    chosen, limits = metrics_of(metrics), dict(thresholds or {})
+    found = [_judge(case, chosen, limits.get(case.name), block=block, seed=seed) for case in cases]
     climate, why = _climate(cases, indices)
     return Evaluation(
         method=method,
@@ -95,15 +100,15 @@ def _climate(cases: Sequence[Case], wanted: bool | Sequence[str]) -> tuple[tuple
     return tuple(found), tuple(why)
 
 
-def _judge(case: Case, *, block: int | None, seed: int) -> Judged:
-    reference = Reference.of(case.truth, case.coarse)
+def _judge(case: Case, metrics: Sequence[Metric], threshold: float | None, *, block: int | None, seed: int) -> Judged:
+    reference = Reference.of(case.truth, case.coarse, threshold=threshold)
     if not np.isfinite(reference.lowest):
         raise InputError(
             f"got no value of '{case.name}' in the truth on the {case.truth.sizes['time']} common times; "
             "expected some; "
             "choose another period, or leave the variable out with variables=[...]"
         )
-    tallies = tally(case, reference)
+    tallies = tally(case, reference, metrics)
     draws = draws_for(tallies, block=block, step_seconds=step_seconds(case.truth), seed=seed)
     floor = floor_of(case, reference)
     scores = above(compare(tallies, variable=case.name, units=reference.units or "1", draws=draws), floor)

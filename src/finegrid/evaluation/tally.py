@@ -10,10 +10,10 @@ import numpy as np
 from finegrid.conventions import InputError
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array, Totals, ratio
-from finegrid.evaluation.metrics import METRICS, Block, Metric, Reference
+from finegrid.evaluation.metrics import Block, Metric, Reference
 from finegrid.evaluation.metrics.base import loaded, parts_of
 from finegrid.evaluation.metrics.pointwise import square_error
-from finegrid.evaluation.metrics.spectrum import POWER_RATIO, radial, truth_and_members
+from finegrid.evaluation.metrics.spectrum import radial, truth_and_members
 
 
 def _zero() -> Array:
@@ -36,6 +36,7 @@ class Tally:
     _squares: Array = field(default_factory=_zero)
     _known: Array = field(default_factory=_zero)
     _power: Array = field(default_factory=_zero)
+    _transformed: int = 0
 
     def add(self, block: Block) -> None:
         """Take in a block of times."""
@@ -57,8 +58,7 @@ class Tally:
         """Wavenumbers, and the variance in each ring (truth or members, ring); None without a spectrum."""
         if not self._power.any():
             return None
-        times = np.isfinite(self.totals(POWER_RATIO.name).per_time()[0]).sum()
-        return radial(self._power / times)
+        return radial(self._power / self._transformed)
 
     def _add_errors(self, block: Block) -> None:
         squares = square_error(block)[0]
@@ -72,16 +72,17 @@ class Tally:
         power = np.stack(pair)
         known = np.isfinite(power).all(axis=(0, 2, 3))
         self._power = self._power + power[:, known].sum(axis=1)
+        self._transformed += int(known.sum())
 
 
-def tally(case: Case, reference: Reference) -> Mapping[str, Tally]:
-    """Sums of every method.
+def tally(case: Case, reference: Reference, wanted: Sequence[Metric]) -> Mapping[str, Tally]:
+    """Sums of every method and of those metrics wanted that are for the variable.
 
     Raises:
         InputError: when a prediction is missing where there is a truth.
     """
     members = max(field.sizes["member"] for field in case.predictions.values())
-    applying = [metric for metric in METRICS.values() if metric.applies(reference)]
+    applying = [metric for metric in wanted if metric.applies(reference)]
     metrics = [metric for metric in applying if members > 1 or not metric.of_members]
     tallies = {method: Tally(metrics) for method in case.predictions}
     for part in parts_of(case.truth.sizes["time"], members * reference.grid.size):

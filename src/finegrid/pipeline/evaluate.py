@@ -14,7 +14,7 @@ import xarray as xr
 from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
 from finegrid.data import Writer, open_fields
-from finegrid.evaluation import Evaluation, evaluate
+from finegrid.evaluation import USUAL, Evaluation, evaluate
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import named
 from finegrid.pipeline.workplace import workplace
@@ -34,6 +34,8 @@ def evaluate_files(
     variables: Sequence[str] | None = None,
     time: str | None = None,
     method: str | None = None,
+    metrics: Sequence[str] = USUAL,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Score files and write the folder `out`.
 
@@ -46,6 +48,8 @@ def evaluate_files(
         variables: names in the truth; by default all that the prediction has.
         time: period to score; None is all common times.
         method: name of the prediction in tables; by default what the file says, or its name.
+        metrics: names in METRICS, or "all".
+        thresholds: of events, by variable of the truth; by default the 95th percentile of it.
 
     Raises:
         InputError: when the files cannot be compared; nothing is written.
@@ -67,6 +71,8 @@ def evaluate_files(
             task=_task(given),
             split=time or "",
             indices=True,
+            metrics=metrics,
+            thresholds=thresholds,
         )
         found.to_json(folder / SCORES)
         provenance = {"finegrid": __version__, "model": str(given.attrs.get("finegrid_model", "not stated"))}

@@ -127,9 +127,26 @@ class Metric:
             away = np.abs(scores - self.best)
         return np.where(away < self.resolution, 0.0, away)
 
-    def __call__(self, prediction: xr.DataArray, truth: xr.DataArray, coarse: xr.DataArray | None = None) -> float:
-        """The score of a harmonised prediction on the grid and times of the truth, members or not."""
-        reference = Reference.of(truth, coarse)
+    def __call__(
+        self,
+        prediction: xr.DataArray,
+        truth: xr.DataArray,
+        coarse: xr.DataArray | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> float:
+        """The score of a harmonised prediction on the grid and times of the truth, members or not.
+
+        Args:
+            prediction: (time, y, x), or with members.
+            truth: (time, y, x).
+            coarse: (time, y, x) on the coarse grid, for metrics of conservation.
+            threshold: of metrics of an event; by default the 95th percentile of the truth.
+
+        Raises:
+            InputError: for a variable that the metric is not for.
+        """
+        reference = Reference.of(truth, coarse, threshold=threshold)
         if not self.applies(reference):
             raise InputError(
                 f"got the metric '{self.name}' for the variable '{reference.name}'; expected one that it is "

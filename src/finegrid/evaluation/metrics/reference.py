@@ -16,13 +16,17 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.data.matching import COVERED
-from finegrid.evaluation.averaging import Array
+from finegrid.evaluation.averaging import Array, ratio
 from finegrid.evaluation.metrics.magnitudes import Magnitudes
 from finegrid.grids import Grid, Operator
 
 _TIMES_AT_ONCE = 256
 EXCEEDED = 1e-3
 """Part of the values that exceed the percentile by which extremes are judged."""
+EVENT = 0.95
+"""Chance of the quantile of the truth above which there is an event, unless a threshold is given."""
+# Values of the truth, evenly spread, of which quantiles are taken.
+_SAMPLED = 1 << 20
 
 # Beginnings of CF standard names of quantities that cannot be negative, and units that say the same.
 _POSITIVE_NAMES = (
@@ -66,6 +70,8 @@ class Reference:
         typical: mean magnitude of the coarse field.
         disagreement: root-mean-square difference between the truth's block means and the coarse field.
         tail: about its 99.9th percentile over cells and times; NaN where that is not positive.
+        threshold: values above it are an event; by default the 95th percentile over cells and times.
+        climate: mean over the times (y, x); NaN where nothing is known.
     """
 
     name: str
@@ -81,30 +87,43 @@ class Reference:
     typical: float = np.nan
     disagreement: float = np.nan
     tail: float = np.nan
+    threshold: float = np.nan
+    climate: Array | None = None
 
     @classmethod
-    def of(cls, truth: xr.DataArray, coarse: xr.DataArray | None = None) -> Reference:
+    def of(
+        cls, truth: xr.DataArray, coarse: xr.DataArray | None = None, *, threshold: float | None = None
+    ) -> Reference:
         """Read a harmonised truth once, in blocks of time."""
-        lowest, highest, magnitudes = np.inf, -np.inf, Magnitudes()
+        lowest, highest, magnitudes, sample = np.inf, -np.inf, Magnitudes(), []
+        step = max(1, truth.size // _SAMPLED) | 1  # odd, so as not to walk down a column
         ever = np.zeros((truth.sizes["y"], truth.sizes["x"]), dtype=bool)
-        complete = np.ones_like(ever)
+        complete, sums, counts = np.ones_like(ever), np.zeros(ever.shape), np.zeros(ever.shape)
         for values in _times_of(truth):
             known = np.isfinite(values)
             magnitudes.add(values)
             lowest = min(lowest, float(np.min(values, where=known, initial=np.inf)))
             highest = max(highest, float(np.max(values, where=known, initial=-np.inf)))
             ever |= known.any(axis=0)
+            sums += np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
+            counts += known.sum(axis=0)
+            sample.append(values[known][::step])
             complete &= known[known.any(axis=(1, 2))].all(axis=0)
         grid, attributes = Grid.of(truth), truth.attrs
         words = str(truth.name), str(attributes.get("units", "")), str(attributes.get("standard_name", ""))
-        tail = magnitudes.exceeded_by(EXCEEDED)
+        values = np.concatenate(sample)
+        event = threshold if threshold is not None else float(np.quantile(values, EVENT)) if values.size else np.nan
+        tail, climate = magnitudes.exceeded_by(EXCEEDED), ratio(sums, counts)
+        reference = cls(
+            *words, grid, lowest, highest, ever, complete & ever, tail=tail, threshold=event, climate=climate
+        )
         if coarse is None:
-            return cls(*words, grid, lowest, highest, ever, complete & ever, tail=tail)
+            return reference
         target = Grid.of(coarse)
         operator = Operator.conservative(grid, target)
         # A coarse cell that sticks out of the fine domain cannot be compared with the mean of a part of it.
         inside = operator.coverage >= COVERED
-        reference = cls(*words, grid, lowest, highest, ever, complete & ever, operator, inside, tail=tail)
+        reference = replace(reference, operator=operator, inside=inside)
         typical, disagreement = _agreement(truth, coarse, reference)
         return replace(reference, typical=typical, disagreement=disagreement)
 
