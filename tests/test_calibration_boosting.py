@@ -163,6 +163,8 @@ def test_rain_stays_above_zero_and_missing_cells_stay_missing():
     assert np.isnan(after[0, 5, 2, 2])
     assert np.isfinite(after).sum() == after.size - 1
     assert float(np.abs(np.nan_to_num(after - late.pr.values)).max()) > 0.1
+    dry = late.pr.values == 0.0
+    assert dry.mean() > 0.2 and not after[dry].any()
 
 
 def test_bands_of_elevation_are_a_grouping_beside_the_blocks():

@@ -139,7 +139,7 @@ class Sample:
 
 @dataclass(kw_only=True)
 class Multicalibrated(Calibrator):
-    """Members moved by what the mean of their groups and level was off.
+    """Members moved (amounts: scaled, so that dry ones stay dry) by what the mean of their groups and level was off.
 
     Args:
         levels: m, steps of the grid.
@@ -190,10 +190,10 @@ class Multicalibrated(Calibrator):
         sample = _in_a_row(notes, groups)
         ladder = Ladder.of(sample.predicted, self.levels, notes.limits)
         rounds = self._boosted(sample, counts, ladder, self._accepted(sample, counts, ladder))
-        which = [each.which for each in rounds] or [np.zeros(0, np.int64)]
-        shifts = [each.shifts for each in rounds] or [np.zeros(0)]
+        which = np.stack([each.which for each in rounds] or [np.zeros(0, np.int64)])
+        shifts = np.stack([each.shifts for each in rounds] or [np.zeros(0)])
         grid = np.array([ladder.low, ladder.width, ladder.count, *ladder.limits])
-        return {"edges": edges, "blocks": blocks, "grid": grid, "which": np.stack(which), "shifts": np.stack(shifts)}
+        return {"edges": edges, "blocks": blocks, "grid": grid, "which": which, "shifts": shifts}
 
     def _accepted(self, sample: Sample, counts: Places, ladder: Ladder) -> int:
         """The number of rounds, learnt from the first times, after which the last ones have the least error."""
@@ -231,7 +231,10 @@ class Multicalibrated(Calibrator):
         return Round(which, np.where(which[:, None] < 0, 0.0, shifts[best, np.arange(levels)]))
 
     def _members(self, some: Cases, learnt: Learnt, place: Places) -> Array:
-        return np.asarray(some.members + self._moved(some, learnt, place))
+        moved = self._moved(some, learnt, place)
+        if some.limits[0] < 0:
+            return np.asarray(some.members + moved)
+        return some.members * (1 + np.divide(moved, some.mean, where=some.mean > 0, out=np.zeros_like(moved)))
 
     def _quantiles(self, some: Cases, learnt: Learnt, place: Places, levels: Array) -> Array:
         if some.count < 2:
@@ -245,8 +248,8 @@ class Multicalibrated(Calibrator):
         """By how much the mean moves (time, y, x)."""
         grouped, mean = self._groups[some.name], some.mean
         groups, _ = _grouped(some, grouped, place, some.deviation, learnt["edges"], learnt["blocks"])
-        low, width, count, *limits = map(float, learnt["grid"])
-        ladder = Ladder(low, width, int(count), (limits[0], limits[1]))
+        low, width, count, least, most = map(float, learnt["grid"])
+        ladder = Ladder(low, width, int(count), (least, most))
         rounds = [Round(which, shifts) for which, shifts in zip(learnt["which"], learnt["shifts"], strict=True)]
         kept = np.isfinite(mean) & (place >= 0)
         moved = np.zeros(mean.shape)
