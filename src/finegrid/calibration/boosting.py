@@ -251,8 +251,7 @@ class Multicalibrated(Calibrator):
         low, width, count, least, most = map(float, learnt["grid"])
         ladder = Ladder(low, width, int(count), (least, most))
         rounds = [Round(which, shifts) for which, shifts in zip(learnt["which"], learnt["shifts"], strict=True)]
-        kept = np.isfinite(mean) & (place >= 0)
-        moved = np.zeros(mean.shape)
+        kept, moved = np.isfinite(mean) & (place >= 0), np.zeros(mean.shape)
         if rounds and rounds[0].which.size:
             moved[kept] = ladder.climbed(mean[kept], groups[:, kept], rounds) - mean[kept]
         return moved
@@ -292,9 +291,8 @@ def _in_a_row(notes: Notes, groups: Places) -> Sample:
 
 def _even(time: Places) -> NDArray[np.bool_]:
     """Whether a case is in an even tenth of the times, of the first to the last one."""
-    first = time.min(initial=0)
-    span = time.max(initial=0) - first + 1
-    return np.asarray((time - first) * _TENTHS // span % 2 == 0)
+    since = time - time.min(initial=0)
+    return np.asarray(since * _TENTHS // (since.max(initial=0) + 1) % 2 == 0)
 
 
 def _error(predicted: Array, truth: Array) -> float:
