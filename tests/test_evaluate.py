@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
-from finegrid.evaluation import METRICS, Evaluation, evaluate
+from finegrid.evaluation import METRICS, USUAL, Evaluation, evaluate
 from finegrid.evaluation.averaging import Totals
 from finegrid.evaluation.intervals import Draws, block_length, interval
 from finegrid.evaluation.wording import number, pretty
@@ -31,7 +31,7 @@ def test_scores_have_every_method_variable_and_metric_once(toy_fine: xr.Dataset,
         noisy(toy_fine, 0.1), toy_fine, coarse=toy_coarse, baselines={"ridge": noisy(toy_fine, 0.3, seed=1)}
     )
     rows = {(score.method, score.variable, score.metric) for score in found.scores}
-    names = [name for name, metric in METRICS.items() if not metric.of_members]
+    names = [name for name in USUAL if not METRICS[name].of_members]
     everything = {(m, v, name) for m in ("prediction", "ridge") for v in ("t2m", "pr") for name in names}
     for_rain = {(m, "t2m", name) for m in ("prediction", "ridge") for name in ("negatives", "high-quantile")}
     assert rows == everything - for_rain

@@ -58,8 +58,11 @@ class Ensemble:
 
 
 def ensemble_of(prediction: xr.DataArray, tally: Tally, draws: Draws | None, index: int) -> Ensemble | None:
-    """The ensemble of a prediction (member, time, y, x), `index` the time shown; None for a single prediction."""
-    if prediction.sizes["member"] < 2:
+    """The ensemble of a prediction (member, time, y, x), `index` the time shown.
+
+    None for a single prediction, and where ranks and spread were not asked for.
+    """
+    if prediction.sizes["member"] < 2 or not {RANK.name, SPREAD_SKILL.name} <= tally.parts.keys():
         return None
     shown = loaded(prediction.isel(member=slice(SHOWN)), slice(index, index + 1))[:, 0]
     ranks = tally.totals(RANK.name).mean()

@@ -35,6 +35,24 @@ class Evaluation(Scores):
         """Indices of the climate of every method; empty unless `evaluate(..., indices=True)` was asked for them."""
         return ValueTable(self.indices)
 
+    def markdown(self) -> str:
+        """The report in words and tables: verdict, scores, indices of the climate, and what to keep in mind."""
+        climate = self.value_table
+        facts = [f"Method: {self.method}.", *([f"Data: {self.split}."] if self.split else [])]
+        parts = [f"# {self.task or 'Downscaling evaluation'}", " ".join(facts), f"**{self.verdict}**", self.table()]
+        parts += [f"## Climate of {name}\n\n{climate.markdown(name)}" for name in climate.variables]
+        parts += ["## What to keep in mind", "\n".join(f"- {note}" for note in self.notes)]
+        sources = ["; ".join(f"{key}: {value}" for key, value in source.items()) for source in self.sources]
+        parts += ["## Sources", "\n".join(f"- {each}" for each in sources)] if sources else []
+        return "\n\n".join(parts) + "\n"
+
+    def to_markdown(self, path: str | Path) -> Path:
+        """Write the same and return where."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(self.markdown(), encoding="utf-8")
+        return target
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         words = {"task": self.task, "split": self.split, "seconds": self.seconds, "method": self.method}
@@ -59,8 +77,11 @@ class Evaluation(Scores):
         training_log: str | Path | None = None,
         provenance: Mapping[str, str] | None = None,
         agreements: Sequence[Agreement] = (),
+        sections: Sequence[str] = (),
     ) -> Path:
         """Write one self-contained HTML page (`report.write_report`)."""
         from finegrid.evaluation.report import write_report  # matplotlib is heavy
 
-        return write_report(self, path, training_log=training_log, provenance=provenance, agreements=agreements)
+        return write_report(
+            self, path, training_log=training_log, provenance=provenance, agreements=agreements, sections=sections
+        )

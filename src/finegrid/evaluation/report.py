@@ -37,6 +37,7 @@ def write_report(
     training_log: str | Path | None = None,
     provenance: Mapping[str, str] | None = None,
     agreements: Sequence[Agreement] = (),
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write the report of an evaluation as one self-contained HTML file.
 
@@ -46,6 +47,7 @@ def write_report(
         training_log: JSON lines with `step`, `loss`, `validation_loss` and `seconds`.
         provenance: more about where things are from, such as the model's version and seed.
         agreements: whether coarse and fine data agree, by variable, where that was asked.
+        sections: HTML of more of them, behind those of the variables.
     """
     target = Path(path) / "report.html" if Path(path).is_dir() else Path(path)
     frame = Template((resources.files("finegrid.evaluation") / "report.html").read_text(encoding="utf-8"))
@@ -54,7 +56,7 @@ def write_report(
         facts=escape(_facts(evaluation)),
         verdict=escape(verdict(evaluation)),
         variables="\n".join(_variable(evaluation, view, agreements) for view in evaluation.views),
-        training=_training(training_log),
+        training="\n".join([*sections, _training(training_log)]),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in (*evaluation.notes, *_reading())),
         sources=_sources(evaluation),
         provenance=facts_table(provenance),
@@ -182,7 +184,8 @@ def _table(evaluation: Scores, variable: str) -> str:
 
 def _head(metric: str, units: str) -> str:
     title = escape(_sentence(heading(metric, units)))
-    return f'<th scope="col">{title}<small>ideal {METRICS[metric].best:g}</small></th>'
+    ideal = f"{METRICS[metric].best:g}".replace("inf", "∞")
+    return f'<th scope="col">{title}<small>ideal {ideal}</small></th>'
 
 
 def _sentence(words: str) -> str:

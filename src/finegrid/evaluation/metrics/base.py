@@ -73,6 +73,11 @@ def always(reference: Reference) -> bool:
     return True
 
 
+def rounding(reference: Reference) -> float:
+    """Differences of values that are no larger than this are rounding."""
+    return 1e-12 * max(abs(reference.lowest), abs(reference.highest))
+
+
 def absolute(difference: Array) -> Array:
     """Distance of a score from the best one on a plain scale."""
     return np.abs(difference)
@@ -87,7 +92,7 @@ class Metric:
         title: for people.
         statistics: from a block to statistics per point (statistic, time, *points).
         finish: from mean statistics (statistic, ...) to scores (...).
-        best: the score of a perfect prediction.
+        best: the score of a perfect prediction; infinite of scores in decibels.
         in_units: whether the score has the units of the variable.
         weights: weight of each point.
         applies: which variables it is for.
@@ -119,8 +124,10 @@ class Metric:
         return Totals.of(self.statistics(block), self.weights(block.reference), extreme=self.extreme)
 
     def distance(self, scores: Array) -> Array:
-        """How far scores are from the best one: the smaller the better."""
-        if self.proportional:
+        """How far scores are from the best one: the smaller the better; of decibels without end the amplitude lost."""
+        if np.isinf(self.best):
+            away = 10.0 ** (-scores / 20)
+        elif self.proportional:
             with np.errstate(divide="ignore"):
                 away = np.abs(np.log(np.maximum(scores, 0.0) / self.best))
         else:
@@ -151,8 +158,8 @@ class Metric:
             raise InputError(
                 f"got the metric '{self.name}' for the variable '{reference.name}'; expected one that it is "
                 "for "
-                "(a coarse field for 'violation', a variable that cannot be negative for 'negatives' and "
-                "'high-quantile'); "
+                "(a coarse field for 'violation', a variable that cannot be negative for 'negatives', "
+                "'high-quantile' and 'sal'); "
                 "leave it out"
             )
         if "member" not in prediction.dims:

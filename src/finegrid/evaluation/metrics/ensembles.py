@@ -43,7 +43,7 @@ def ranks(block: Block) -> Array:
         return _nothing(block, 2)
     below = (block.prediction < block.truth).sum(axis=0)
     equal = (block.prediction == block.truth).sum(axis=0)
-    rank = below + np.floor(_chances(block.first, block.truth.shape) * (equal + 1)).astype(np.int64)
+    rank = below + np.floor(lots(block.first, block.truth.shape) * (equal + 1)).astype(np.int64)
     known = np.isfinite(block.truth) & np.isfinite(block.mean)
     possible = np.arange(members + 1)[:, None, None, None]
     return np.where(known, (rank == possible).astype(np.float64), np.nan)
@@ -53,7 +53,7 @@ def _nothing(block: Block, statistics: int) -> Array:
     return np.full((statistics, *block.truth.shape), np.nan)
 
 
-def _chances(first: int, shape: tuple[int, ...]) -> Array:
+def lots(first: int, shape: tuple[int, ...]) -> Array:
     """Numbers in [0, 1) of each time and cell (time, y, x), the same in whatever blocks they are asked for.
 
     The finalizer of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195) of a running number.

@@ -14,18 +14,19 @@ get a smaller window. The mean over members is compared.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from finegrid.evaluation.averaging import Array, ratio
 from finegrid.evaluation.metrics.base import Block, Metric
 from finegrid.evaluation.metrics.pointwise import first
 
-_WINDOW, _DEVIATION = 11, 1.5
+WINDOW, _DEVIATION = 11, 1.5
 
 
 def window_radius(shape: tuple[int, int]) -> int:
     """Cells on either side of the centre of the window: five, less on domains narrower than eleven cells."""
-    return (min(_WINDOW, *shape) - 1) // 2
+    return (min(WINDOW, *shape) - 1) // 2
 
 
 def similarity(block: Block) -> Array:
@@ -37,24 +38,25 @@ def similarity(block: Block) -> Array:
     if radius < 1 or not extent > 0:
         return result[None]
     interior = (..., slice(radius, ny - radius), slice(radius, nx - radius))
-    result[interior] = np.where(block.known, _around_each_cell(block, radius, extent), np.nan)[interior]
+    luminance, structure = luminance_and_structure(block.mean, block.truth, block.known, extent)
+    result[interior] = np.where(block.known, luminance * structure, np.nan)[interior]
     return result[None]
 
 
-def _around_each_cell(block: Block, radius: int, extent: float) -> Array:
-    known = block.known.astype(np.float64)
-    weight = _smoothed(known, radius)
-    p, t = np.where(block.known, block.mean, 0.0), np.where(block.known, block.truth, 0.0)
+def luminance_and_structure(p: Array, t: Array, known: NDArray[np.bool_], extent: float) -> tuple[Array, Array]:
+    """The two factors of SSIM around each cell (time, y, x): that of the means, and that of the covariance."""
+    radius = window_radius((t.shape[-2], t.shape[-1]))
+    weight = _smoothed(known.astype(np.float64), radius)
+    p, t = np.where(known, p, 0.0), np.where(known, t, 0.0)
     mean_p, mean_t, pp, tt, pt = (ratio(_smoothed(each, radius), weight) for each in (p, t, p * p, t * t, p * t))
     c1, c2 = (0.01 * extent) ** 2, (0.03 * extent) ** 2
-    variances = pp - mean_p**2 + tt - mean_t**2
-    covariance = pt - mean_p * mean_t
-    likeness = (2 * mean_p * mean_t + c1) * (2 * covariance + c2)
-    return np.asarray(likeness / ((mean_p**2 + mean_t**2 + c1) * (variances + c2)))
+    covariance, variances = pt - mean_p * mean_t, pp - mean_p**2 + tt - mean_t**2
+    luminance = (2 * mean_p * mean_t + c1) / (mean_p**2 + mean_t**2 + c1)
+    return np.asarray(luminance), np.asarray((2 * covariance + c2) / (variances + c2))
 
 
 def _smoothed(values: Array, radius: int) -> Array:
-    deviation = _DEVIATION * (2 * radius + 1) / _WINDOW
+    deviation = _DEVIATION * (2 * radius + 1) / WINDOW
     for axis in (-2, -1):
         values = gaussian_filter1d(values, deviation, axis=axis, mode="constant", radius=radius)
     return values
