@@ -16,8 +16,8 @@ import xarray as xr
 
 from finegrid.benchmark.arenas import ARENAS, Entry
 from finegrid.benchmark.figures import Bench, Figure
+from finegrid.benchmark.fitting import with_shared
 from finegrid.benchmark.heads import Test
-from finegrid.benchmark.run import with_shared
 from finegrid.benchmark.tasks import find_task
 from finegrid.calibration import CALIBRATORS
 from finegrid.conventions import InputError, harmonise

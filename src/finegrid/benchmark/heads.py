@@ -21,8 +21,8 @@ import xarray as xr
 from finegrid.benchmark.arenas import ARENAS, Arena, Entry
 from finegrid.benchmark.dressing import Dressing
 from finegrid.benchmark.figures import Bench, Figure
+from finegrid.benchmark.fitting import with_shared
 from finegrid.benchmark.heads_table import Row, figures_of, tables
-from finegrid.benchmark.run import with_shared
 from finegrid.benchmark.task import Task
 from finegrid.benchmark.tasks import find_task
 from finegrid.conventions import InputError

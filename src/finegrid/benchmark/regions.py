@@ -5,6 +5,9 @@
                 the same event as the training patches, at another place
     test        every patch of the other regions, fewer frames
 
+A region may be learnt from and judged, too (`quarters`): then its test is that quarter, and validation another one (the
+north-west), so that what is learnt in a region and what is learnt elsewhere can be judged on the same patches.
+
 Frames are minutes apart and resemble each other, so the count of patches is larger than what they know; the bootstrap
 over nominal days takes whole runs of them. Patches with a missing cell, and those without any rain, are in no part.
 """
@@ -17,8 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from finegrid.data import samples
+from finegrid.data import samples, synthetic
 from finegrid.data.patches import Record, cut, stacked, useful
+
+# Patches along a side of a synthetic region, and its days.
+_PATCHES, _TIMES = 4, 72
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +38,7 @@ class Regions:
         every: of the frames of a training region, every so many-th is taken.
         every_test: the same in the regions that are predicted.
         above: a patch counts where some value is above it.
+        quarters: judge a quarter of each region, which no method learns from.
     """
 
     train: tuple[str, ...]
@@ -40,11 +47,12 @@ class Regions:
     every: int = 3
     every_test: int = 9
     above: float = 0.0
+    quarters: bool = False
 
     @property
     def samples(self) -> tuple[str, ...]:
-        """All samples that are needed."""
-        return (*self.train, *self.test)
+        """All samples that are needed; synthetic regions need none."""
+        return tuple(name for name in dict.fromkeys((*self.train, *self.test)) if name not in synthetic.REGIONS)
 
     def record(self, variables: tuple[str, ...]) -> Record:
         """All patches as one record: training, validation, test; its parts are called as `split` and `parts` say.
@@ -55,9 +63,11 @@ class Regions:
         kept: dict[str, xr.Dataset] = {}
         counts: dict[str, tuple[int, int]] = {}
         cuts = {name: self._cut(name, variables, self.every) for name in self.train}
-        parts = {name: patches.isel(patch=~in_quarter(patches)) for name, patches in cuts.items()}
-        parts |= {_quarter(name): patches.isel(patch=in_quarter(patches)) for name, patches in cuts.items()}
-        parts |= {name: self._cut(name, variables, self.every_test) for name in self.test}
+        parts = {name: patches.isel(patch=self._learnt(patches)) for name, patches in cuts.items()}
+        parts |= {_quarter(name): patches.isel(patch=self._validated(patches)) for name, patches in cuts.items()}
+        for name in self.test:
+            patches = self._cut(name, variables, self.every_test)
+            parts[self.tested(name)] = patches.isel(patch=in_quarter(patches)) if self.quarters else patches
         for name, patches in parts.items():
             kept[name] = useful(patches, above=self.above)
             counts[name] = (kept[name].sizes["patch"], patches.sizes["patch"])
@@ -71,18 +81,34 @@ class Regions:
         return {
             "train": record.span(*self.train),
             "validate": record.span(*validation),
-            "test": record.span(*self.test),
+            "test": record.span(*map(self.tested, self.test)),
             "gap": 0,
         }
 
+    def tested(self, name: str) -> str:
+        """What the part of the record is called on which a region is judged."""
+        return f"{name}, test" if self.quarters else name
+
+    def _learnt(self, patches: xr.Dataset) -> np.ndarray:
+        return ~in_quarter(patches) & ~(self._validated(patches) if self.quarters else False)
+
+    def _validated(self, patches: xr.Dataset) -> np.ndarray:
+        return in_quarter(patches, upper=True) if self.quarters else in_quarter(patches)
+
     def _cut(self, name: str, variables: tuple[str, ...], every: int) -> xr.Dataset:
-        return cut(samples.open(name)[list(variables)], self.size, every=every)
+        if name in synthetic.REGIONS:
+            side, seed = _PATCHES * self.size, list(synthetic.REGIONS).index(name)
+            fields = synthetic.generate(synthetic.REGIONS[name], shape=(side, side), times=_TIMES, seed=seed)
+        else:
+            fields = samples.open(name)
+        return cut(fields[list(variables)], self.size, every=every)
 
 
-def in_quarter(patches: xr.Dataset) -> np.ndarray:
-    """Which patches are in the lower half of the rows and the right half of the columns."""
+def in_quarter(patches: xr.Dataset, *, upper: bool = False) -> np.ndarray:
+    """Which patches are in the lower half of the rows and the right half of the columns, or in the opposite quarter."""
     row, column = patches.row.values, patches.column.values
-    return np.asarray((row < (row.max() + 1) // 2) & (column >= (column.max() + 1) // 2))
+    low, right = row < (row.max() + 1) // 2, column >= (column.max() + 1) // 2
+    return np.asarray(~low & ~right if upper else low & right)
 
 
 def _quarter(name: str) -> str:

@@ -2,6 +2,7 @@
 
 bench/scores.json, report.html, table.md   the last run
 bench/ledger.jsonl                         a line for every method and seed of every run
+bench/trials/                              what was fitted and predicted (`trials`)
 """
 
 from __future__ import annotations
@@ -9,45 +10,21 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
 from finegrid import __version__
 from finegrid.benchmark.task import Task
+from finegrid.benchmark.trials import Trial
 from finegrid.downscalers import Downscaler, NeuralDownscaler
 from finegrid.evaluation import Evaluation, Score
 from finegrid.evaluation.floor_tables import markdown
 from finegrid.pipeline.ledger import Run, append
 
 SCORES, REPORT, TABLE, LEDGER, LOG = "scores.json", "report.html", "table.md", "ledger.jsonl", "log.jsonl"
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One method with one seed.
-
-    Attributes:
-        method: its name on the command line.
-        seed: None where nothing is random.
-        downscaler: what was fitted.
-        prediction: fine fields of the test times.
-        seconds: time to fit.
-    """
-
-    method: str
-    seed: int | None
-    downscaler: Downscaler
-    prediction: xr.Dataset
-    seconds: float
-
-    @property
-    def label(self) -> str:
-        """Its name in a table with several seeds."""
-        return self.method if self.seed is None else f"{self.method}, seed {self.seed}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +116,7 @@ def _rows(result: Result, variable: str) -> list[str]:
             f"{score.low:.3f} to {score.high:.3f}",
             *([f"{score.floor:.3f}"] if floor else []),
             *map(_plain, others),
-            f"{trial.seconds:.0f}",
+            "" if isnan(trial.seconds) else f"{trial.seconds:.0f}",
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
@@ -152,8 +129,8 @@ def _plain(score: Score | None) -> str:
     return "" if score is None else f"{score.value:.3g}"
 
 
-def write(result: Result, out: Path) -> None:
-    """Write the files of a run, each whole or not at all."""
+def write(result: Result, out: Path, *, sections: Sequence[str] = ()) -> None:
+    """Write the files of a run, each whole or not at all; the report has more sections where they are given."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".run-") as name:
         folder = Path(name)
@@ -161,12 +138,16 @@ def write(result: Result, out: Path) -> None:
         (folder / SCORES).write_text(content, encoding="utf-8")
         (folder / TABLE).write_text(ranked(result), encoding="utf-8")
         result.evaluation.report(
-            folder / REPORT, training_log=_log(result, folder), provenance={"finegrid": __version__}
+            folder / REPORT,
+            training_log=_log(result, folder),
+            provenance={"finegrid": __version__},
+            sections=sections,
         )
         for file in (SCORES, TABLE, REPORT):
             os.replace(folder / file, out / file)
     for trial in result.trials.values():
-        append(out / LEDGER, _ledger_line(result, trial))
+        if trial.downscaler is not None:
+            append(out / LEDGER, _ledger_line(result, trial, trial.downscaler))
 
 
 def _log(result: Result, folder: Path) -> Path | None:
@@ -178,7 +159,7 @@ def _log(result: Result, folder: Path) -> Path | None:
     return folder / LOG
 
 
-def _ledger_line(result: Result, trial: Trial) -> Run:
+def _ledger_line(result: Result, trial: Trial, downscaler: Downscaler) -> Run:
     more = {"task": result.task.name, "seed": trial.seed}
     mine = replace(result.evaluation, method=trial.label)
-    return Run.of(trial.downscaler, method=trial.method, seconds=trial.seconds, evaluation=mine, **more)
+    return Run.of(downscaler, method=trial.method, seconds=trial.seconds, evaluation=mine, **more)

@@ -5,25 +5,21 @@ What is held back is the last block of the task, or each of several folds in tur
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from finegrid.backbones import BACKBONES
-from finegrid.benchmark.folds import Part, Protocol, crossed, held_back
-from finegrid.benchmark.results import Result, Trial, write
+from finegrid.benchmark.fitting import protocol_of
+from finegrid.benchmark.folds import Protocol
+from finegrid.benchmark.page import section
+from finegrid.benchmark.results import Result, write
 from finegrid.benchmark.task import Task
+from finegrid.benchmark.trials import Order, Shelf, Trial, attempted, made_beside, orders_of
 from finegrid.conventions import InputError, harmonise
-from finegrid.conventions.components import word_of
-from finegrid.data.joining import along_time
 from finegrid.data.members import mean_of_members
-from finegrid.downscalers import Downscaler, NeuralDownscaler
-from finegrid.downscalers.plan import backbone_of
 from finegrid.evaluation import Evaluation, evaluate
 from finegrid.pipeline.ledger import Watch
 from finegrid.pipeline.material import Material
@@ -31,10 +27,6 @@ from finegrid.pipeline.naming import named
 from finegrid.training import Settings
 
 Say = Callable[[str], None]
-# Options of a method in a task that are none of its constructor.
-_OF_THE_RUN = ("early_stopping", "members", "settings")
-# Part of the learning times, the last ones, on which a network chooses when to stop where the task does not say.
-_VALIDATE = 0.1
 
 
 def run(
@@ -44,7 +36,11 @@ def run(
     out: str | Path | None = None,
     seeds: int = 1,
     settings: Settings | None = None,
+    samples: int | None = None,
     folds: int | None = None,
+    workers: int = 1,
+    fresh: bool = False,
+    entries: Mapping[str, xr.Dataset] | None = None,
     say: Say = lambda words: None,
     progress: bool = False,
 ) -> Result:
@@ -53,130 +49,96 @@ def run(
     Args:
         task: from TASKS.
         methods: method names; by default those of the task.
-        out: folder for scores, report, table and ledger; None writes nothing.
+        out: folder for scores, report, table, ledger and the trials themselves, which a later run finds again
+            (`trials`); None writes nothing.
         seeds: number of seeds of every network.
         settings: how to train; the seed is set here.
+        samples: training samples that a network may see, in place of steps or beside a budget.
         folds: predict each of so many folds of the record by what learnt from the others; 0 holds back the last block;
             None is what the task says.
+        workers: processes that make trials at the same time, each with its part of the processors.
+        fresh: make every trial anew, although `out` may hold it.
+        entries: predictions of the test times that others made, by name; they are judged beside the methods.
         say: told what happens, in short sentences.
         progress: show a bar while a network trains.
 
     Raises:
-        InputError: on an unknown method, a sample that is not here, too many folds, or when no method applies.
+        InputError: on an unknown method, a sample that is not here, too many folds, several workers without `out`, or
+            when no method applies.
     """
     names = list(dict.fromkeys(methods or task.methods))
     for name in names:
         named(name)  # an unknown name ends the run before it costs anything
+    others = _entries(entries or {}, names)
     watch, settings = Watch(), settings or Settings()
     material = task.material()
     protocol = protocol_of(task, material, folds)
-    trials, inapplicable = _tried(task, names, material, protocol, seeds, settings, say, progress)
+    orders = list(orders_of(task, names, seeds=seeds, settings=settings, samples=samples, folds=folds))
+    shelf = None if out is None else Shelf(Path(out), fresh)
+    if workers > 1:
+        if shelf is None:
+            raise InputError(f"got workers={workers} without a folder; expected one where trials are kept; pass out=")
+        _made_beside(orders, shelf, workers, say)
+        shelf = replace(shelf, fresh=False)
+    trials, inapplicable = _tried(orders, shelf, material, protocol, say, progress)
     if not trials:
         raise InputError(f"no method applies to {task.name}: " + "; ".join(inapplicable.values()))
+    trials += others
     evaluation = judged(task, trials, material, protocol)
     result = Result(task, {each.label: each for each in trials}, evaluation, inapplicable, watch.seconds)
     if out is not None:
-        write(result, Path(out))
+        write(result, Path(out), sections=[section(result)])
     return result
 
 
-def protocol_of(task: Task, material: Material, folds: int | None = None) -> Protocol:
-    """What is held back in a task: its last block, or folds where they are asked for or the task has them."""
-    number = task.folds if folds is None else folds
-    return crossed(harmonise(material.fine)[0].time, number) if number else held_back(material)
+def _entries(entries: Mapping[str, xr.Dataset], names: Sequence[str]) -> list[Trial]:
+    """Predictions of others.
+
+    Raises:
+        InputError: on a name that a method has.
+    """
+    both = [name for name in entries if name in names]
+    if both:
+        raise InputError(f"got an entry called '{both[0]}' like a method; expected another name; rename the entry")
+    return [Trial(name, None, None, fields, float("nan")) for name, fields in entries.items()]
 
 
 def _tried(
-    task: Task,
-    names: Sequence[str],
-    material: Material,
-    protocol: Protocol,
-    seeds: int,
-    settings: Settings,
-    say: Say,
-    progress: bool,
+    orders: Sequence[Order], shelf: Shelf | None, material: Material, protocol: Protocol, say: Say, progress: bool
 ) -> tuple[list[Trial], dict[str, str]]:
+    """All trials, kept ones before new ones are made, and why methods do not apply."""
     trials: list[Trial] = []
     inapplicable: dict[str, str] = {}
-    for name in names:
-        neural = isinstance(named(name), NeuralDownscaler)
-        for seed in range(seeds if neural else 1):
-            own = replace(settings, seed=settings.seed + seed)
-            number = own.seed if neural and seeds > 1 else None
-            try:
-                trials.append(_trial(task, name, number, own, material, protocol, progress))
-            except InputError as error:
-                inapplicable[name] = str(error)
-                say(f"{name}: not applicable: {error}")
-                break
-            say(f"{trials[-1].label}: fitted in {trials[-1].seconds:.1f} s")
+    for order in orders:
+        if order.method in inapplicable:
+            continue
+        key = "" if shelf is None else order.key(material)
+        found = None if shelf is None else shelf.found(order, key)
+        known = "kept from an earlier run, " if found is not None else ""
+        if found is None:
+            found = attempted(order, material, protocol, progress=progress)
+            if shelf is not None:
+                shelf.keep(order, key, found)
+        if isinstance(found, InputError):
+            inapplicable[order.method] = str(found)
+            say(f"{order.method}: not applicable: {found}")
+            continue
+        trials.append(found)
+        say(f"{found.label}: {known}fitted in {found.seconds:.1f} s")
     return trials, inapplicable
 
 
-def _trial(
-    task: Task,
-    name: str,
-    number: int | None,
-    settings: Settings,
-    material: Material,
-    protocol: Protocol,
-    progress: bool,
-) -> Trial:
-    """A method fitted on every part of the protocol, and its predictions of all test times as one record."""
-    seconds, predictions = 0.0, []
-    members = task.methods.get(name, {}).get("members", named(name).usual_members)
-    for part in protocol:
-        downscaler, watch = _unfitted(task, name, settings), Watch()
-        downscaler.fit(
-            *material.at(part.learning),
-            static=material.static or None,
-            validate=_validate(task, name, downscaler, part, material),
-            progress=progress,
-        )
-        seconds += watch.seconds
-        coarse = material.at(part.test)[0]
-        predictions.append(downscaler.predict(coarse, members=members, seed=settings.seed))
-    return Trial(name, number, downscaler, along_time(predictions, downscaler.domain.names.time), seconds)
-
-
-def _validate(task: Task, name: str, downscaler: Downscaler, part: Part, material: Material) -> float | xr.DataArray:
-    """The times on which a method chooses when to stop; none where it does not."""
-    neural = isinstance(downscaler, NeuralDownscaler)
-    if not neural or not task.methods.get(name, {}).get("early_stopping", True):
-        return 0.0
-    return _VALIDATE if part.validate is None else material.times(part.validate)
-
-
-def _unfitted(task: Task, name: str, settings: Settings) -> Downscaler:
-    """The downscaler of a method with the task's options for it; the caller's limits stand."""
-    given = task.methods.get(name, {})
-    options = {key: value for key, value in given.items() if key not in _OF_THE_RUN}
-    own = dict(given.get("settings", {}))
-    predictors = {"predictors": task.predictors} if task.predictors else {}
-    common: dict[str, Any] = {"variables": {each: each for each in task.variables}, **predictors}
-    common |= with_shared(task.options, options, named(name))
-    if not isinstance(named(name), NeuralDownscaler):
-        return named(name, **common)
-    if settings.steps is not None:
-        own["steps"] = min(settings.steps, own.get("steps", settings.steps))
-    return named(name, **common, settings=replace(settings, **own))
-
-
-def with_shared(shared: Mapping[str, Any], own: Mapping[str, Any], downscaler: Downscaler) -> dict[str, Any]:
-    """A method's own options and those that a task has for all methods that know them; tables are joined."""
-    known = {key: each for key, each in shared.items() if hasattr(downscaler, key)}
-    if isinstance(downscaler, NeuralDownscaler) and "backbone" in known:
-        backbone = word_of(backbone_of(downscaler.backbone, downscaler.head))
-        taken = inspect.signature(BACKBONES[backbone]).parameters
-        known["backbone"] = {key: each for key, each in known["backbone"].items() if key in taken}
-    tables = {key: {**each, **own.get(key, {})} for key, each in known.items() if isinstance(each, Mapping)}
-    return {**known, **own, **tables}
+def _made_beside(orders: Sequence[Order], shelf: Shelf, workers: int, say: Say) -> None:
+    for done, (order, now) in enumerate(made_beside(orders, shelf, workers), 1):
+        if now:
+            seed = "" if order.number is None else f", seed {order.number}"
+            say(f"{done} of {len(orders)}: {order.method}{seed} is done")
 
 
 def judged(task: Task, trials: Sequence[Trial], material: Material, protocol: Protocol) -> Evaluation:
     """Scores of all trials on the same draws; the report shows the best network; without one, the best method."""
     coarse, truth = material.at(protocol.test)
-    networks = [trial for trial in trials if isinstance(trial.downscaler, NeuralDownscaler)]
+    networks = [trial for trial in trials if trial.is_network]
     best = min(networks or trials, key=lambda trial: _error(trial.prediction, truth, task.variables))
     rest = {trial.label: trial.prediction for trial in trials if trial is not best}
     return evaluate(

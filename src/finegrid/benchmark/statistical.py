@@ -82,11 +82,7 @@ def _bias(result: Result) -> Figure:
 
 def _ensemble(result: Result) -> list[Figure]:
     """The generalised linear model: wet days, extremes, and its CRPS beside the best deterministic error."""
-    single = {
-        name: each[0]
-        for name, each in result.scores("mae").items()
-        if result.trials[name].downscaler.usual_members == 1
-    }
+    single = {name: each[0] for name, each in result.scores("mae").items() if not result.trials[name].is_ensemble}
     best = min(single, key=lambda each: single[each])
     glm = next(name for name in result.trials if name.startswith("glm"))
     crps = result.scores("crps")[glm][0]

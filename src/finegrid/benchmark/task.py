@@ -97,7 +97,7 @@ class Task:
         if self.regions is None:
             return {}
         periods = self.regions.record(self.variables).periods
-        return {name: periods[name] for name in self.regions.test}
+        return {name: periods[self.regions.tested(name)] for name in self.regions.test}
 
     def material(self) -> Material:
         """Fields of the task with their blocks of time.

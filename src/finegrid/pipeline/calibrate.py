@@ -19,6 +19,7 @@ from finegrid.conventions import InputError
 from finegrid.downscalers import load
 from finegrid.evaluation.calibration_report import Judged, write
 from finegrid.pipeline.calibrated import Calibration, Period
+from finegrid.pipeline.card import write_card
 from finegrid.pipeline.choosing import BEST, LEVEL, best, candidates, harmed, made
 from finegrid.pipeline.naming import name_of
 from finegrid.pipeline.unseen import Paths, check_whole, opened, period_of, predicted, shared_at_most
@@ -150,6 +151,7 @@ def _kept(model: Path, calibration: Calibration, judged: Mapping[str, Judged]) -
             verdict=words[-1],
             facts={"calibrator": calibrator.name, **{key: str(facts[key]) for key in _TOLD}},
         )
+    write_card(model)
     return Calibrated(calibration, judged, words)
 
 

@@ -1,4 +1,4 @@
-"""Files scored against a truth: scores.json and report.html in a folder.
+"""Files scored against a truth: scores.json, report.html and report.md in a folder.
 
 With the coarse file, interpolations of it stand beside the prediction (they learn nothing, so they may see the truth's
 grid). Better baselines were trained on other times; they are given as files.
@@ -19,7 +19,7 @@ from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import named
 from finegrid.pipeline.workplace import workplace
 
-SCORES, REPORT = "scores.json", "report.html"
+SCORES, REPORT, WORDS = "scores.json", "report.html", "report.md"
 INTERPOLATIONS = ("bilinear", "bicubic")
 Paths = str | Path | Sequence[str | Path]
 
@@ -75,6 +75,7 @@ def evaluate_files(
             thresholds=thresholds,
         )
         found.to_json(folder / SCORES)
+        found.to_markdown(folder / WORDS)
         provenance = {"finegrid": __version__, "model": str(given.attrs.get("finegrid_model", "not stated"))}
         found.report(folder / REPORT, provenance=provenance)
         for each in drawn.values():

@@ -65,7 +65,7 @@ class Run:
         training = info.get("training", {})
         return cls(
             method=method,
-            parameters=training.get("parameters"),
+            parameters=parameters_of(downscaler),
             samples=training.get("samples", info["training times"]),
             seconds=seconds,
             device=training.get("device", "cpu"),
@@ -74,6 +74,12 @@ class Run:
             scores={} if evaluation is None else scores_of(evaluation, evaluation.method),
             **more,
         )
+
+
+def parameters_of(downscaler: Downscaler) -> int | None:
+    """Numbers that were trained by gradient; None where there are none."""
+    found: int | None = downscaler.info().get("training", {}).get("parameters")
+    return found
 
 
 def scores_of(evaluation: Evaluation, method: str) -> dict[str, dict[str, float | None]]:
