@@ -16,7 +16,7 @@ from scipy import stats
 
 from finegrid.conventions import InputError
 from finegrid.evaluation import INDICES, METRICS, ValueTable, evaluate, value_table
-from finegrid.evaluation.indices import series
+from finegrid.evaluation.indices import USUAL_INDICES, series
 from finegrid.evaluation.indices.base import Cells, Clock
 from finegrid.evaluation.indices.space import correlations, e_folding
 from finegrid.evaluation.indices.spells import grouped_quantile, lengths
@@ -79,8 +79,8 @@ def rain(truth: xr.Dataset) -> np.ndarray:
 
 def test_every_index_of_the_truth_itself_is_perfect(truth):
     table = value_table(truth, truth)
-    assert {each.index for each in table.scores if each.variable == "pr"} == set(INDICES) - {"p02"}
-    assert {each.index for each in table.scores if each.variable == "tas"} == set(INDICES) - RAIN_ONLY
+    assert {each.index for each in table.scores if each.variable == "pr"} == set(USUAL_INDICES) - {"p02"}
+    assert {each.index for each in table.scores if each.variable == "tas"} == set(USUAL_INDICES) - RAIN_ONLY
     for each in table.scores:
         assert each.value == pytest.approx(each.best, abs=1e-12), each.index
         assert each.spread == pytest.approx(0, abs=1e-12)
@@ -423,7 +423,7 @@ def test_an_evaluation_carries_the_climate_when_asked(truth, tmp_path: Path):
     assert "indices" not in evaluate(other, part).to_dict()
     found = evaluate(other, part, baselines={"right": part}, variables=["pr"], indices=True)
     assert found.value_table.of("pr", "sd")["right"].value == pytest.approx(1)
-    assert {row["index"] for row in found.to_dict()["indices"]} == set(INDICES) - {"p02"}
+    assert {row["index"] for row in found.to_dict()["indices"]} == set(USUAL_INDICES) - {"p02"}
     page = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("Climate: indices of VALUE") == 1
     assert "Departures of each method from the climate of pr" in page

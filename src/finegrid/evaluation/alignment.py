@@ -209,6 +209,23 @@ def _in_units_of(truth: xr.DataArray, field: xr.DataArray, source: str) -> xr.Da
     return convert_units(field, units, source=source)
 
 
+def only_variable(standard: xr.Dataset, wanted: str | None, *, source: str = "fields") -> str:
+    """The variable of a harmonised Dataset that is wanted, or the only one with time.
+
+    Raises:
+        InputError: when there is none, or it is not said which one.
+    """
+    if wanted is not None:
+        return find_variable(standard, wanted, source=source)
+    there = [str(name) for name, field in standard.data_vars.items() if {"time", "y", "x"} <= set(field.dims)]
+    if len(there) == 1:
+        return there[0]
+    raise InputError(
+        f"got {source} with {', '.join(there) or 'no variable that has times'}; expected one variable; say which with "
+        f"variable='{there[0] if there else '...'}'"
+    )
+
+
 def step_seconds(field: xr.DataArray) -> float | None:
     """Most common seconds between times; None for a single time."""
     time = field["time"].values

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from finegrid.evaluation.averaging import Array, Totals
 from finegrid.evaluation.floor import Floor
-from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
+from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval, times_a_day
 from finegrid.evaluation.metrics import METRICS, Metric
 from finegrid.evaluation.scores import MAIN_METRIC, Score
 from finegrid.evaluation.tally import Tally
@@ -26,7 +26,7 @@ def draws_for(
     if len(errors) < LEAST_TIMES:
         return None
     length = block_length(errors, step_seconds=step_seconds) if block is None else min(max(1, block), len(errors))
-    return Draws.of(len(errors), length, seed=seed)
+    return Draws.of(len(errors), length, seed=seed, day=times_a_day(step_seconds))
 
 
 def compare(tallies: Mapping[str, Tally], *, variable: str, units: str, draws: Draws | None) -> list[Score]:
@@ -53,25 +53,51 @@ def _leads(each: Score, score: Score) -> bool:
     return each.best and each.metric == score.metric
 
 
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """A score of one method, in the draws and without each day; or how far it is behind that of the best one."""
+
+    value: float
+    samples: Array
+    without: Array
+    draws: Draws | None
+
+    @classmethod
+    def of(cls, metric: Metric, totals: Totals, draws: Draws | None) -> _Sampled:
+        value = float(metric.finish(totals.mean()[:, None])[0])
+        # The largest departure is a fact about these data and no estimate of a mean: nothing to draw.
+        if metric.extreme or draws is None:
+            nothing = np.full(1, value if metric.extreme else np.nan)
+            return cls(value, nothing, nothing, None)
+        return cls(value, metric.finish(draws.means(totals)), metric.finish(draws.without(totals)), draws)
+
+    def behind(self, leader: _Sampled, metric: Metric) -> _Sampled:
+        def away(own: Array, best: Array) -> Array:
+            with np.errstate(invalid="ignore"):
+                return np.asarray(metric.distance(own) - metric.distance(best))
+
+        value = float(away(np.array(self.value), np.array(leader.value)))
+        return _Sampled(value, away(self.samples, leader.samples), away(self.without, leader.without), self.draws)
+
+    def interval(self, *, centre: float | None = None) -> tuple[float, float]:
+        wider = 1.0 if self.draws is None else self.draws.widening(self.without)
+        return interval(self.samples, widening=wider, centre=centre)
+
+
 def _compare(
     tallies: Mapping[str, Tally], metric: Metric, variable: str, units: str, draws: Draws | None
 ) -> list[Score]:
-    values, samples = {}, {}
-    for method, each in tallies.items():
-        totals = each.totals(metric.name)
-        values[method] = float(metric.finish(totals.mean()[:, None])[0])
-        samples[method] = _samples(metric, totals, values[method], draws)
-    away = {method: float(metric.distance(np.array(value))) for method, value in values.items()}
+    sampled = {method: _Sampled.of(metric, each.totals(metric.name), draws) for method, each in tallies.items()}
+    away = {method: float(metric.distance(np.array(each.value))) for method, each in sampled.items()}
     known = [method for method, distance in away.items() if not np.isnan(distance)]
     leader = min(known, key=lambda method: away[method], default=None)
     scores = []
-    for method, value in values.items():
-        low, high = interval(samples[method])
-        gap = _gap(metric, samples[method], samples[leader]) if leader and method != leader else (0.0, 0.0)
+    for method, each in sampled.items():
+        gap = _gap(metric, each, sampled[leader]) if leader and method != leader else (0.0, 0.0)
         best = leader is not None and away[method] == away[leader]
         tied = leader is not None and _tied(away[method], away[leader], gap[0])
         scale = units if metric.in_units else "1"
-        scores.append(Score(method, variable, metric.name, value, low, high, scale, *gap, best, tied))
+        scores.append(Score(method, variable, metric.name, each.value, *each.interval(), scale, *gap, best, tied))
     return scores
 
 
@@ -80,13 +106,6 @@ def _tied(distance: float, leading: float, gap_low: float) -> bool:
     return not np.isnan(distance) and (not gap_low > 0 or distance - leading <= NEGLIGIBLE * distance)
 
 
-def _samples(metric: Metric, totals: Totals, value: float, draws: Draws | None) -> Array:
-    # The largest departure is a fact about these data and no estimate of a mean: nothing to draw.
-    if metric.extreme:
-        return np.array([value])
-    return np.full(1, np.nan) if draws is None else metric.finish(draws.means(totals))
-
-
-def _gap(metric: Metric, samples: Array, leading: Array) -> tuple[float, float]:
-    with np.errstate(invalid="ignore"):
-        return interval(metric.distance(samples) - metric.distance(leading))
+def _gap(metric: Metric, each: _Sampled, leader: _Sampled) -> tuple[float, float]:
+    behind = each.behind(leader, metric)
+    return behind.interval(centre=behind.value)

@@ -162,7 +162,8 @@ def _bounds(totals: Totals) -> tuple[float, float]:
     series = totals.per_time()[0]
     if len(series) < LEAST_TIMES:
         return np.nan, np.nan
-    return interval(Draws.of(len(series), block_length(series)).means(totals)[0])
+    draws = Draws.of(len(series), block_length(series))
+    return interval(draws.means(totals)[0], widening=draws.widening(draws.without(totals)[0]))
 
 
 def _over_time(values: Array) -> Array:

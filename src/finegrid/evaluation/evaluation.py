@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.floor_tables import markdown
+from finegrid.evaluation.parts import Part
 from finegrid.evaluation.scores import Scores
 from finegrid.evaluation.value_table import ValueTable
 from finegrid.evaluation.verdict import verdict
@@ -18,7 +19,13 @@ from finegrid.evaluation.wording import markdown_table
 
 @dataclass(frozen=True)
 class Evaluation(Scores):
-    """Scores of a prediction beside its baselines, and how to tell others about them."""
+    """Scores of a prediction beside its baselines, and how to tell others about them.
+
+    Attributes:
+        parts: further parts of the report.
+    """
+
+    parts: tuple[Part, ...] = field(default=(), repr=False)
 
     @property
     def verdict(self) -> str:
@@ -41,6 +48,7 @@ class Evaluation(Scores):
         facts = [f"Method: {self.method}.", *([f"Data: {self.split}."] if self.split else [])]
         parts = [f"# {self.task or 'Downscaling evaluation'}", " ".join(facts), f"**{self.verdict}**", self.table()]
         parts += [f"## Climate of {name}\n\n{climate.markdown(name)}" for name in climate.variables]
+        parts += [each.markdown() for each in self.parts]
         parts += ["## What to keep in mind", "\n".join(f"- {note}" for note in self.notes)]
         sources = ["; ".join(f"{key}: {value}" for key, value in source.items()) for source in self.sources]
         parts += ["## Sources", "\n".join(f"- {each}" for each in sources)] if sources else []
@@ -61,6 +69,7 @@ class Evaluation(Scores):
             {**words, "verdict": self.verdict, "notes": list(self.notes), "scores": scores}
             | ({"indices": self.value_table.to_dict()} if self.indices else {})
             | ({"floors": [floor.to_dict() for floor in self.floors]} if self.floors else {})
+            | {each.key: each.plain for each in self.parts}
         )
 
     def to_json(self, path: str | Path) -> Path:
@@ -83,5 +92,10 @@ class Evaluation(Scores):
         from finegrid.evaluation.report import write_report  # matplotlib is heavy
 
         return write_report(
-            self, path, training_log=training_log, provenance=provenance, agreements=agreements, sections=sections
+            self,
+            path,
+            training_log=training_log,
+            provenance=provenance,
+            agreements=agreements,
+            sections=[*(each.html() for each in self.parts), *sections],
         )

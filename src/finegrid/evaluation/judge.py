@@ -16,6 +16,7 @@ from finegrid.evaluation.alignment import Case, align, step_seconds
 from finegrid.evaluation.comparing import above, compare, draws_for
 from finegrid.evaluation.evaluation import Evaluation
 from finegrid.evaluation.floor import floor_of
+from finegrid.evaluation.indices import ALL
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.indices.measure import measure
 from finegrid.evaluation.metrics import USUAL, Metric, Reference, metrics_of
@@ -37,7 +38,7 @@ def evaluate(
     variables: Sequence[str] | None = None,
     block: int | None = None,
     seed: int = 0,
-    indices: bool | Sequence[str] = False,
+    indices: bool | str | Sequence[str] = False,
     metrics: Sequence[str] = USUAL,
     thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
@@ -56,8 +57,8 @@ def evaluate(
         variables: names in the truth; by default all that the prediction has.
         block: times in a block of the bootstrap; by default from the data (see `intervals`).
         seed: of the bootstrap.
-        indices: whether to compare the climate too (`value_table`): names in INDICES, or True for all that there are; a
-            note says why where there are none.
+        indices: whether to compare the climate too (`value_table`): names in INDICES, "all", or True for the
+            usual ones; a note says why where there are none.
         metrics: names in METRICS, or "all"; the error that methods are ranked by is always among them.
         thresholds: of the events of the variables, in the units of the truth; by default the 95th percentile of it.
 
@@ -86,7 +87,9 @@ def evaluate(
     )
 
 
-def _climate(cases: Sequence[Case], wanted: bool | Sequence[str]) -> tuple[tuple[IndexScore, ...], tuple[str, ...]]:
+def _climate(
+    cases: Sequence[Case], wanted: bool | str | Sequence[str]
+) -> tuple[tuple[IndexScore, ...], tuple[str, ...]]:
     """Indices of all variables that have them, and notes about the others."""
     found: list[IndexScore] = []
     why: list[str] = []
@@ -94,7 +97,7 @@ def _climate(cases: Sequence[Case], wanted: bool | Sequence[str]) -> tuple[tuple
         try:
             found += measure(case, None if wanted is True else wanted or ())
         except InputError as error:
-            if wanted is not True:
+            if wanted is not True and wanted != ALL:
                 raise
             why.append(f"There are no indices of the climate of {case.name}: {error}.")
     return tuple(found), tuple(why)

@@ -100,7 +100,7 @@ def _about_intervals(draws: Draws | None, case: Case) -> list[str]:
     ]
     if count < _FEW_BLOCKS:
         note.append(
-            f"{case.name} has about {count} independent blocks of time only: its intervals are likely too narrow."
+            f"{case.name} has about {count} independent blocks of time only: its intervals are wide, and rough."
         )
     return note
 

@@ -1,8 +1,7 @@
 """Agreement of coarse and fine data season by season: bias with its interval, spread, correlation, significance.
 
-The interval of the mean bias is that of a moving-block bootstrap over time (`intervals`). Few blocks know too little of
-their own spread, so it is widened by sqrt(K / (K - 1)) and from the normal's to Student's quantile with K - 1 degrees
-of freedom, K blocks being the times divided by the length of a block.
+The interval of the mean bias is that of a moving-block bootstrap over time, widened for memory and for few blocks
+(`intervals`).
 
 Cells are tested one by one (`disagreement`). Of so many tests some come out by chance: those count that control the
 false discovery rate at 0.1, over all cells and seasons at once (all times by themselves). Where there is no bias, the
@@ -22,11 +21,10 @@ from scipy import stats
 
 from finegrid.evaluation.averaging import Array, Totals
 from finegrid.evaluation.disagreement import CellSums, Disagreement
-from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
+from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval, times_a_day
 
 ALL = "all"
 _FALSE_DISCOVERIES = 0.1
-_LEVEL = 0.975
 
 Mask = NDArray[np.bool_]
 
@@ -143,7 +141,6 @@ def _interval(totals: Totals, step: float) -> tuple[float, float]:
     if times < LEAST_TIMES:
         return np.nan, np.nan
     length = block_length(compared.per_time()[0], step_seconds=step)
-    low, high = interval(Draws.of(times, length).means(compared)[0])
-    blocks = times / length
-    wider = np.sqrt(blocks / (blocks - 1)) * stats.t.ppf(_LEVEL, blocks - 1) / stats.norm.ppf(_LEVEL)
-    return float(mean - wider * (mean - low)), float(mean + wider * (high - mean))
+    draws = Draws.of(times, length, day=times_a_day(step))
+    wider = draws.widening(draws.without(compared)[0])
+    return interval(draws.means(compared)[0], widening=wider, centre=mean)

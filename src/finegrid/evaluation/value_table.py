@@ -119,7 +119,7 @@ def value_table(
     truth: xr.Dataset,
     *,
     variables: Sequence[str] | None = None,
-    indices: Sequence[str] | None = None,
+    indices: str | Sequence[str] | None = None,
 ) -> ValueTable:
     """The climate of predictions beside that of the truth; fields need not fit in memory.
 
@@ -127,7 +127,7 @@ def value_table(
         predictions: fine fields by method, or of one method, in the user's own names, with or without members.
         truth: fine fields on the same grid.
         variables: names in the truth; by default all that the first prediction has.
-        indices: names in INDICES; by default all that a variable has.
+        indices: names in INDICES, or "all"; by default the usual ones that a variable has.
 
     Raises:
         InputError: when fields cannot be compared, an index is unknown or does not apply, or there are too few times.

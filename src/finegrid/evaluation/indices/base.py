@@ -32,11 +32,18 @@ class Clock:
         month: calendar month of each time (time,), 1..12.
         follows: whether a time is one step after the one before it (time,); false for the first one.
         step_days: days from one time to the next.
+        years: year of the calendar of each time (time,); by default all times are of one.
     """
 
     month: NDArray[np.intp]
     follows: NDArray[np.bool_]
     step_days: float = 1.0
+    years: NDArray[np.intp] | None = None
+
+    @property
+    def year(self) -> NDArray[np.intp]:
+        """Year of the calendar of each time (time,)."""
+        return np.zeros(len(self.month), dtype=np.intp) if self.years is None else self.years
 
     @property
     def is_daily(self) -> bool:
@@ -67,6 +74,7 @@ class Cells:
         partners: blocks of all cells, for indices of space.
         width: typical distance in km between neighbouring cells.
         reach: distance in km up to which correlations count.
+        truth: the truth of the same cells (time, member, cell), for thresholds that are its own; by default the values.
     """
 
     values: Array
@@ -74,6 +82,7 @@ class Cells:
     partners: Callable[[], Iterator[Partners]] | None = None
     width: float = np.nan
     reach: float = np.nan
+    truth: Array | None = None
 
     @property
     def columns(self) -> Array:
@@ -133,12 +142,14 @@ class Kind:
         is_daily: whether a value stands for a day.
         months: number of calendar months that the times have.
         cells: number of cells.
+        is_temperature: whether the variable is one.
     """
 
     is_rain: bool
     is_daily: bool
     months: int
     cells: int
+    is_temperature: bool = False
 
 
 def always(kind: Kind) -> bool:
@@ -149,6 +160,16 @@ def always(kind: Kind) -> bool:
 def rain_by_day(kind: Kind) -> bool:
     """Daily precipitation."""
     return kind.is_rain and kind.is_daily
+
+
+def temperature_by_day(kind: Kind) -> bool:
+    """Daily temperature."""
+    return kind.is_temperature and kind.is_daily
+
+
+def by_day(kind: Kind) -> bool:
+    """Daily values."""
+    return kind.is_daily
 
 
 def _only(parts: Array) -> Array:

@@ -18,7 +18,7 @@ from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
-from finegrid.evaluation.indices import INDICES
+from finegrid.evaluation.indices import ALL, INDICES, USUAL_INDICES
 from finegrid.evaluation.indices.base import IN_UNITS, Cells, Index, Partners
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.indices.series import LEAST_TIMES, Series, values_of
@@ -35,12 +35,12 @@ _ROUNDING = 1e-12
 Parts = dict[str, dict[str, Array]]
 
 
-def measure(case: Case, wanted: Sequence[str] | None = None) -> tuple[IndexScore, ...]:
+def measure(case: Case, wanted: str | Sequence[str] | None = None) -> tuple[IndexScore, ...]:
     """Indices of all methods of one variable.
 
     Args:
         case: truth and predictions on common ground.
-        wanted: names in INDICES; by default all that the variable and its times have.
+        wanted: names in INDICES, or "all"; by default the usual ones that the variable and its times have.
 
     Raises:
         InputError: on an unknown name, an index that does not apply, too few times or steps that differ.
@@ -61,12 +61,15 @@ def measure(case: Case, wanted: Sequence[str] | None = None) -> tuple[IndexScore
     return tuple(_score(measured, index, method) for index in chosen for method in series.predictions)
 
 
-def _chosen(series: Series, wanted: Sequence[str] | None) -> list[Index]:
-    if wanted is None:
-        return [index for index in INDICES.values() if index.applies(series.kind)]
+def _chosen(series: Series, wanted: str | Sequence[str] | None) -> list[Index]:
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
+    if wanted is None or ALL in wanted:
+        names = USUAL_INDICES if wanted is None else INDICES
+        return [INDICES[name] for name in names if INDICES[name].applies(series.kind)]
     for name in wanted:
         if name not in INDICES:
-            raise InputError(f"There is no index '{name}'. The names are {', '.join(INDICES)}.{nearest(name, INDICES)}")
+            known = ", ".join(INDICES)
+            raise InputError(f"There is no index '{name}'. The names are {known}, or {ALL}.{nearest(name, INDICES)}")
         if not INDICES[name].applies(series.kind):
             raise InputError(
                 f"got the index '{name}' for '{series.name}' with steps of {series.clock.step_days:.3g} days; expected "
@@ -109,9 +112,10 @@ class Measured:
         self.known[rows] = enough.reshape(-1, self.known.shape[1])
         self.masks.append((rows, np.packbits(mask & enough, axis=0)))
         place = np.flatnonzero(enough) + rows.start * self.known.shape[1]
+        true = np.where(mask[:, None, enough], values[TRUTH][..., enough], np.nan)
         for name, each in values.items():
             counted = np.where(mask[:, None, enough], each[..., enough], np.nan)
-            cells = Cells(counted, self.series.clock)
+            cells = Cells(counted, self.series.clock, truth=true)
             for index in indices if len(place) else ():
                 self._keep(index, name, index.of(cells), place)
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finegrid.conventions import InputError, convert_units, step_seconds
+from finegrid.conventions import InputError, convert_units, step_seconds, unit_conversion
 from finegrid.conventions.variables import standard_name_of
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
@@ -70,8 +70,10 @@ class Series:
         time, (rows, columns) = truth["time"], (truth.sizes["y"], truth.sizes["x"])
         month = np.asarray(time.dt.month.values, dtype=np.intp)
         gaps = (time.diff("time").values.astype("timedelta64[s]").astype(np.float64)) / _DAY
-        clock = Clock(month, np.concatenate([[False], gaps < _GAP * step]), step)
-        kind = Kind(rainy, clock.is_daily, len(np.unique(month)), rows * columns)
+        years = np.asarray(time.dt.year.values, dtype=np.intp)
+        clock = Clock(month, np.concatenate([[False], gaps < _GAP * step]), step, years)
+        warm = is_temperature(truth)
+        kind = Kind(rainy, clock.is_daily, len(np.unique(month)), rows * columns, warm)
         units = RAIN_UNITS if rainy else str(truth.attrs.get("units", "1")) or "1"
         return cls(case.name, truth, dict(zip(case.predictions, others, strict=True)), clock, kind, units)
 
@@ -99,6 +101,15 @@ def values_of(field: xr.DataArray, rows: slice | NDArray[np.intp], columns: NDAr
 def is_rain(field: xr.DataArray) -> bool:
     """Whether a variable is precipitation, by its standard name or its usual one."""
     return any(word in standard_name_of(str(field.name), field.attrs) for word in _RAINY)
+
+
+def is_temperature(field: xr.DataArray) -> bool:
+    """Whether a variable is a temperature, by its units."""
+    try:
+        unit_conversion(str(field.attrs.get("units", "")), "K")
+    except InputError:
+        return False
+    return True
 
 
 def _step_days(case: Case) -> float:
