@@ -361,3 +361,8 @@ def test_times_without_a_truth_change_nothing_and_no_truth_at_all_has_no_score(n
         score(name, prediction, truth), nan_ok=True
     )
     assert np.isnan(score(name, prediction, np.full_like(truth, np.nan)))
+
+
+def test_the_documentation_has_every_metric():
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in METRICS if f"`{name}`" not in text] == []

@@ -31,12 +31,16 @@ def evaluate(
     threshold: Annotated[
         list[str] | None, typer.Option(help="pr=10: an event is above it; by default the 95th percentile.")
     ] = None,
+    change: Annotated[
+        str | None, typer.Option(help="Two periods, 1983/1992,1993/2002: is the climate change that of the truth?")
+    ] = None,
 ) -> None:
     r"""Score a prediction against the truth, and write scores.json and a report.
 
     \b
     finegrid evaluate fine.nc truth.nc --coarse coarse.nc --out report/
     finegrid evaluate fine.nc truth.nc --baseline ridge=ridge.nc --time 2002 --out report/
+    finegrid evaluate fine.nc truth.nc --coarse coarse.nc --change 1983/1992,1993/2002 --out report/
     finegrid evaluate fine.nc truth.nc --metrics all --threshold pr=10 --out report/
     """
     from finegrid.cli import showing, words
@@ -54,6 +58,7 @@ def evaluate(
         method=method,
         metrics=words.listed(metrics) or USUAL,
         thresholds=words.threshold(threshold or []),
+        change=words.two_periods(change),
     )
     showing.climate(found)
     typer.echo(f"{found.verdict}\nThe report is {out}/report.html")

@@ -70,6 +70,37 @@ def threshold(words: Sequence[str]) -> dict[str, float]:
     return {name: levels[0] for name, levels in found.items()}
 
 
+def two_periods(text: str | None) -> tuple[str, str] | None:
+    """A historical and a later period.
+
+    Raises:
+        InputError: on anything but two.
+    """
+    if text is None:
+        return None
+    parts = [each.strip() for each in text.split(",")]
+    if len(parts) != 2 or not all(parts):
+        raise InputError(
+            f"--change: got {text}; expected two periods with a comma between, such as 1983/1992,1993/2002"
+        )
+    return parts[0], parts[1]
+
+
+def numbers(text: str | None, count: int, option: str) -> tuple[float, ...] | None:
+    """So many numbers, parted by commas.
+
+    Raises:
+        InputError: when there are others.
+    """
+    if text is None:
+        return None
+    found = [_number(word) for word in text.split(",")]
+    known = tuple(value for value in found if value is not None)
+    if len(known) != count or len(found) != count:
+        raise InputError(f"{option}: got {text}; expected {count} numbers parted by commas, without spaces")
+    return known
+
+
 def _number(word: str) -> float | None:
     try:
         return float(word)

@@ -7,6 +7,7 @@ grid). Better baselines were trained on other times; they are given as files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
@@ -15,6 +16,7 @@ from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
 from finegrid.data import Writer, open_fields
 from finegrid.evaluation import USUAL, Evaluation, evaluate
+from finegrid.evaluation.parts import Part, between_variables, climate_change
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import named
 from finegrid.pipeline.workplace import workplace
@@ -36,6 +38,7 @@ def evaluate_files(
     method: str | None = None,
     metrics: Sequence[str] = USUAL,
     thresholds: Mapping[str, float] | None = None,
+    change: tuple[str, str] | None = None,
 ) -> Evaluation:
     """Score files and write the folder `out`.
 
@@ -50,6 +53,8 @@ def evaluate_files(
         method: name of the prediction in tables; by default what the file says, or its name.
         metrics: names in METRICS, or "all".
         thresholds: of events, by variable of the truth; by default the 95th percentile of it.
+        change: a historical and a later period; the change between them is set beside that of the truth and of the
+            coarse files.
 
     Raises:
         InputError: when the files cannot be compared; nothing is written.
@@ -74,6 +79,7 @@ def evaluate_files(
             metrics=metrics,
             thresholds=thresholds,
         )
+        found = replace(found, parts=tuple(_parts(given, right, low, variables, change)))
         found.to_json(folder / SCORES)
         found.to_markdown(folder / WORDS)
         provenance = {"finegrid": __version__, "model": str(given.attrs.get("finegrid_model", "not stated"))}
@@ -83,6 +89,17 @@ def evaluate_files(
         for path in folder.glob(".*.nc"):
             path.unlink()
     return found
+
+
+def _parts(
+    given: xr.Dataset,
+    right: xr.Dataset,
+    low: xr.Dataset | None,
+    variables: Sequence[str] | None,
+    change: tuple[str, str] | None,
+) -> list[Part]:
+    parts = between_variables(given, right, variables)
+    return parts if change is None else [*parts, climate_change(given, change, {"truth": right, "coarse": low})]
 
 
 def _task(prediction: xr.Dataset) -> str:
