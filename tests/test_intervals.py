@@ -9,7 +9,7 @@ from scipy import signal, stats
 
 from finegrid.evaluation import evaluate
 from finegrid.evaluation.averaging import Totals
-from finegrid.evaluation.intervals import Draws, block_length, interval, times_a_day
+from finegrid.evaluation.intervals import Draws, block_length, interval
 
 Array = NDArray[np.float64]
 DAY, WORSE, SHARED = 86_400.0, 1.1, 0.7
@@ -37,7 +37,7 @@ class Judge:
 
     def draws(self, errors: Array) -> Draws:
         length = block_length(errors, step_seconds=self.step)
-        made = self.known.get(length) or Draws.of(self.times, length, day=times_a_day(self.step))
+        made = self.known.get(length) or Draws.of(self.times, length, step_seconds=self.step)
         return self.known.setdefault(length, made)
 
     def gap(self, first: Array, second: Array, *, root: bool = False, widen: bool = True) -> tuple[float, float]:
@@ -68,6 +68,21 @@ def test_intervals_hold_the_true_difference_in_95_of_100_pairs(times, correlatio
 @pytest.mark.parametrize("correlation", [0.3, 0.8])
 def test_intervals_of_differences_of_roots_hold_them_as_often(correlation):
     assert 0.93 <= share_inside(200, correlation, 1 - WORSE, root=True) <= 0.97
+
+
+def test_errors_that_are_large_every_summer_are_no_memory():
+    """Eight years of months: the wave of the year is known, and would pass for memory."""
+    random, months, month = np.random.default_rng(5), 96, 30.4375 * DAY
+    wave = 1.5 * np.sin(2 * np.pi * np.arange(months) / 12)
+    judges, inside, widths = {"months": Judge(months, month), "unknown": Judge(months, 2 * DAY)}, [], {}
+    for _ in range(1000):
+        first, second = (each**2 + 3 for each in random.normal(size=(2, months)))
+        for name, judge in judges.items():
+            low, high = judge.gap(first + wave, second)
+            widths.setdefault(name, []).append(high - low)
+            inside += [low <= 0 <= high] if name == "months" else []
+    assert 0.93 <= np.mean(inside)
+    assert np.mean(widths["months"]) < 0.8 * np.mean(widths["unknown"])
 
 
 def test_what_95_of_100_draws_hold_is_too_narrow_where_errors_last():
@@ -136,7 +151,7 @@ def test_the_course_of_the_day_is_no_memory():
     random, hours = np.random.default_rng(2), 24 * 300
     sun = 3 * np.sin(2 * np.pi * np.arange(hours) / 24)
     totals = Totals((sun + random.normal(size=hours))[None], np.ones(hours))
-    draws = Draws.of(hours, 24, draws=1, day=24)
+    draws = Draws.of(hours, 24, draws=1, step_seconds=3600.0)
     assert draws.without(totals).shape == (1, 300)
     assert draws.widening(draws.without(totals)[0]) == pytest.approx(1, abs=0.1)
     blind = Draws.of(hours, 24, draws=1)
@@ -146,7 +161,7 @@ def test_the_course_of_the_day_is_no_memory():
 def test_without_a_day_is_the_mean_of_all_others():
     random = np.random.default_rng(0)
     totals = Totals(random.normal(size=(2, 11)), random.uniform(size=11))
-    found = Draws.of(11, 4, day=3).without(totals)
+    found = Draws.of(11, 4, step_seconds=28_800.0).without(totals)
     for day, hours in enumerate((slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11))):
         kept = np.delete(np.arange(11), hours)
         expected = totals.sums[:, kept].sum(axis=1) / totals.weights[kept].sum()

@@ -9,7 +9,7 @@ import numpy as np
 
 from finegrid.evaluation.averaging import Array, Totals
 from finegrid.evaluation.floor import Floor
-from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval, times_a_day
+from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
 from finegrid.evaluation.metrics import METRICS, Metric
 from finegrid.evaluation.scores import MAIN_METRIC, Score
 from finegrid.evaluation.tally import Tally
@@ -26,7 +26,7 @@ def draws_for(
     if len(errors) < LEAST_TIMES:
         return None
     length = block_length(errors, step_seconds=step_seconds) if block is None else min(max(1, block), len(errors))
-    return Draws.of(len(errors), length, seed=seed, day=times_a_day(step_seconds))
+    return Draws.of(len(errors), length, seed=seed, step_seconds=step_seconds)
 
 
 def compare(tallies: Mapping[str, Tally], *, variable: str, units: str, draws: Draws | None) -> list[Score]:

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from finegrid.evaluation.averaging import Array, Totals
-from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval, times_a_day
+from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
 
 Finish = Callable[[Array], Array]
 
@@ -98,4 +98,4 @@ def draws_of(
     if len(errors) < LEAST_TIMES:
         return None
     length = block_length(errors, step_seconds=step_seconds) if block is None else min(max(1, block), len(errors))
-    return Draws.of(len(errors), length, seed=seed, day=times_a_day(step_seconds))
+    return Draws.of(len(errors), length, seed=seed, step_seconds=step_seconds)

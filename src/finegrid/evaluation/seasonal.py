@@ -21,7 +21,7 @@ from scipy import stats
 
 from finegrid.evaluation.averaging import Array, Totals
 from finegrid.evaluation.disagreement import CellSums, Disagreement
-from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval, times_a_day
+from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
 
 ALL = "all"
 _FALSE_DISCOVERIES = 0.1
@@ -141,6 +141,6 @@ def _interval(totals: Totals, step: float) -> tuple[float, float]:
     if times < LEAST_TIMES:
         return np.nan, np.nan
     length = block_length(compared.per_time()[0], step_seconds=step)
-    draws = Draws.of(times, length, day=times_a_day(step))
+    draws = Draws.of(times, length, step_seconds=step)
     wider = draws.widening(draws.without(compared)[0])
     return interval(draws.means(compared)[0], widening=wider, centre=mean)
