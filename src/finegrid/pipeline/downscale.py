@@ -27,6 +27,7 @@ from finegrid.downscalers import Downscaler, load
 from finegrid.downscalers.members import check_members
 from finegrid.evaluation.metrics import CONSERVED
 from finegrid.pipeline.departure import Departure
+from finegrid.pipeline.guarding import guarded
 from finegrid.pipeline.history import history_of
 from finegrid.pipeline.honest import honesty
 from finegrid.pipeline.material import times_of_period
@@ -76,6 +77,7 @@ def downscale(
     time: str | None = None,
     seed: int = 0,
     reference: str | Path | Sequence[str | Path] | None = None,
+    guard: str = "warn",
     command: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Downscaled:
@@ -96,6 +98,7 @@ def downscale(
         seed: of the ensemble.
         reference: where the coarse files are of another source than the training ones, files of that source in a period
             whose climate should be that of training.
+        guard: what to do with input unlike that of training: "warn", "align", "refuse", or "off" (`pipeline.guarding`).
         command: what to note in the history; by default the command line.
         progress: called with the times done and the times in all.
 
@@ -111,6 +114,8 @@ def downscale(
     with Writer(out, compression=_COMPRESSION) as writer:
         # Of the whole record: ranks within it, and the days beside the period, must not depend on the period.
         seen = downscaler.read(fields, reference=None if reference is None else open_fields(reference))
+        looked = guarded(model, downscaler, fields, seen, chosen, guard)
+        seen = looked.fields
         given = _settled(downscaler, seen.isel(time=chosen), fields)
         departure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
         summary = _summary(downscaler, given, wanted or honest.ends, members, honest.made)
@@ -132,8 +137,8 @@ def downscale(
                 put(honest.members(block, seen.isel(time=chosen).isel(time=part)), given.isel(time=part))
                 done += size
                 progress(done, total)
-        words, violation = conservation_words(downscaler, departure), departure.largest
-        notes = (*downscaler.notes_on(fields), *([] if summary is None else summary.notes))
+        words, violation = looked.words(conservation_words(downscaler, departure)), departure.largest
+        notes = (*looked.notes, *downscaler.notes_on(fields), *([] if summary is None else summary.notes))
         notes += (_ONE_OF_MANY,) if downscaler.random and members == 1 else ()
         notes += honest.notes
         more = {}
@@ -143,9 +148,10 @@ def downscale(
         if honest.events is not None:
             words = f"chances of events by {honest.events.name}; of the members, {words}"
         about = _about(downscaler, members, seed, fields, violation, words) | more
-        about |= honest.about
+        about |= honest.about | looked.about
         about |= {"finegrid_notes": "; ".join(notes)} if notes else {}
         writer.set_attributes(**about, history=history_of(fields, command))
+    looked.draw(out)
     return Downscaled(Path(out), done, violation, words, notes)
 
 
