@@ -99,6 +99,8 @@ VERBS = [
     "info",
     "recipe",
     "check",
+    "guard",
+    "attribute",
     "regrid",
 ]
 

@@ -67,6 +67,9 @@ def test_a_model_folder_has_everything_and_nothing_else(model):
         "report.html",
         "log.jsonl",
         "ledger.jsonl",
+        "guard.json",
+        "guard.safetensors",
+        "CARD.md",
     }
     assert not unfinished(model).exists()
 
