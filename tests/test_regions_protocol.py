@@ -7,13 +7,14 @@ import pytest
 import xarray as xr
 
 from finegrid.benchmark import find_task
-from finegrid.benchmark.aligned import ALIGNMENTS, predicted
+from finegrid.benchmark.protocols.aligned import ALIGNMENTS, predicted
+from finegrid.benchmark.protocols.region_tables import EVERYWHERE, NONE
+from finegrid.benchmark.protocols.regions import regions, sets_of
 from finegrid.benchmark.regions import Regions
-from finegrid.benchmark.shift import sets_of, shifted
-from finegrid.benchmark.shift_tables import EVERYWHERE, NONE
 from finegrid.conventions import InputError
 from finegrid.data import coarsen, synthetic
 from finegrid.downscalers import method
+from finegrid.pipeline.naming import named
 
 REGIONS = Regions(train=("maritime", "continental", "alpine"), test=("dry",), size=16, every=1, every_test=2)
 TASK = replace(find_task("mrms-x8"), variables=("pr",), factor=4, regions=REGIONS, block=8)
@@ -21,7 +22,7 @@ TASK = replace(find_task("mrms-x8"), variables=("pr",), factor=4, regions=REGION
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return shifted(TASK, ["bicubic+multiplicative", "ridge+multiplicative"], out=tmp_path_factory.mktemp("shift"))
+    return regions(TASK, ["bicubic+multiplicative", "ridge+multiplicative"], out=tmp_path_factory.mktemp("shift"))
 
 
 def test_regions_are_learnt_from_all_together_without_one_in_halves_and_alone():
@@ -52,7 +53,7 @@ def test_a_region_that_is_learnt_from_and_judged_is_parted_in_three():
 def test_every_set_is_judged_in_every_region(study):
     assert study.names == ("maritime", "continental", "alpine", "dry")
     for name in study.methods:
-        own = [each for each in study.seen if each.method == name]
+        own = [each for each in study.rows if each.method == name]
         assert len(own) == len(sets_of(study.names)) * 4
         assert all(each.value > 0 for each in own)
         assert set(study.of(name)) == {*study.names, EVERYWHERE}
@@ -66,7 +67,7 @@ def test_what_learns_nothing_has_no_gap(study):
 
 
 def test_gaps_are_differences_of_scores_and_lie_in_their_intervals(study):
-    by_set = {(each.method, each.learnt, each.region): each.value for each in study.seen}
+    by_set = {(each.method, each.learnt, each.region): each.value for each in study.rows}
     for region in study.names:
         gap = study.of("ridge+multiplicative")[region]
         others = tuple(name for name in study.names if name != region)
@@ -85,18 +86,18 @@ def test_tables_and_the_picture(study, tmp_path):
 
 
 def test_a_second_study_fits_nothing(tmp_path, monkeypatch):
-    first = shifted(TASK, ["bicubic+multiplicative"], out=tmp_path)
+    first = regions(TASK, ["bicubic+multiplicative"], out=tmp_path)
 
     def forbidden(*_args, **_options):
         raise AssertionError("made again")
 
     monkeypatch.setattr("finegrid.benchmark.trials.fitted", forbidden)
-    assert shifted(TASK, ["bicubic+multiplicative"], out=tmp_path).seen == first.seen
+    assert regions(TASK, ["bicubic+multiplicative"], out=tmp_path).rows == first.rows
 
 
 def test_a_task_of_one_place_is_refused(tmp_path):
     with pytest.raises(InputError, match="expected at least 3, such as mrms-x8"):
-        shifted(find_task("synthetic-x4"), ["bicubic"], out=tmp_path)
+        regions(find_task("synthetic-x4"), ["bicubic"], out=tmp_path)
 
 
 @pytest.mark.parametrize("how", ALIGNMENTS)
@@ -105,7 +106,7 @@ def test_aligned_predictions_keep_the_means_that_were_given(how, name):
     fine = synthetic.generate(synthetic.REGIONS["alpine"], shape=(16, 16), times=40, seed=1)[[name]]
     dry = replace(synthetic.REGIONS["dry"], south=44.0, west=6.0)
     other = synthetic.generate(dry, shape=(16, 16), times=40, seed=2)[[name]]
-    model = method("bicubic+multiplicative" if name == "pr" else "bicubic").fit(coarsen(other, 4), other)
+    model = named("bicubic+multiplicative" if name == "pr" else "bicubic").fit(coarsen(other, 4), other)
     given = coarsen(fine, 4)
     made = predicted(model, given, coarsen(other, 4), how)
     again = coarsen(made, 4)[name].transpose(*given[name].dims, ...)

@@ -18,6 +18,7 @@ from finegrid.benchmark.methods import (
 )
 from finegrid.benchmark.regions import Regions
 from finegrid.benchmark.task import PATCHES, SCENARIO, SYNTHETIC, Task
+from finegrid.benchmark.worlds import WORLDS
 from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
 from finegrid.pipeline.recipe import Crop
@@ -160,5 +161,6 @@ TASKS: dict[str, Task] = {
             variables=("tas", "pr"),
             static=SYNTHETIC,
         ),
+        *WORLDS,
     )
 }

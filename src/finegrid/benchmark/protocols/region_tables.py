@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from finegrid.benchmark.protocols.base import Answer, Table, plain
 from finegrid.evaluation.figures import BLUE, GREY, tidy
 
 EVERYWHERE, NONE = "all regions", "none"
@@ -81,28 +81,26 @@ class Gap:
         return not (self.low > 0 or self.high < 0)
 
 
-@dataclass(frozen=True)
-class Shift:
-    """A study.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shift(Answer):
+    """What a study found; its rows are scores of all methods, training sets and regions.
 
     Attributes:
-        title: of the task.
         names: of all regions.
-        seen: scores of all methods, training sets and regions.
         gaps: by method, region and alignment.
         distances: between the coarse values of two regions.
     """
 
-    title: str
+    protocol: ClassVar[str] = "regions"
+    rows: tuple[Seen, ...]
     names: tuple[str, ...]
-    seen: tuple[Seen, ...]
     gaps: tuple[Gap, ...]
     distances: Mapping[tuple[str, str], float]
 
     @property
     def methods(self) -> tuple[str, ...]:
         """In the order of the study."""
-        return tuple(dict.fromkeys(each.method for each in self.seen))
+        return tuple(dict.fromkeys(each.method for each in self.rows))
 
     def of(self, method: str, alignment: str = NONE) -> dict[str, Gap]:
         """Gaps of a method by region."""
@@ -110,9 +108,9 @@ class Shift:
 
     def by_number(self, method: str) -> dict[int, float]:
         """Mean relative gap in regions that were not learnt from, by the number of training regions."""
-        inside = {each.region: each.value for each in self.seen if self._is(each, method, len(self.names))}
+        inside = {each.region: each.value for each in self.rows if self._is(each, method, len(self.names))}
         found: dict[int, list[float]] = {}
-        for each in self.seen:
+        for each in self.rows:
             if each.method == method and each.region not in each.learnt:
                 found.setdefault(len(each.learnt), []).append(each.value / inside[each.region] - 1)
         return {number: float(np.mean(values)) for number, values in sorted(found.items())}
@@ -128,8 +126,8 @@ class Shift:
 
     def correlations(self, method: str) -> dict[str, float]:
         """Rank correlation of the relative gap with the number, the diversity and the nearness of training regions."""
-        inside = {each.region: each.value for each in self.seen if self._is(each, method, len(self.names))}
-        rows = [each for each in self.seen if each.method == method and each.region not in each.learnt]
+        inside = {each.region: each.value for each in self.rows if self._is(each, method, len(self.names))}
+        rows = [each for each in self.rows if each.method == method and each.region not in each.learnt]
         gap = np.array([each.value / inside[each.region] - 1 for each in rows])
         causes = {
             "number": [len(each.learnt) for each in rows],
@@ -142,30 +140,22 @@ class Shift:
     def _is(each: Seen, method: str, number: int) -> bool:
         return each.method == method and len(each.learnt) == number
 
-    def markdown(self) -> str:
-        """All tables."""
-        return "\n\n".join(
-            [
-                f"# {self.title}",
-                "Gap: CRPS of what learnt in all other regions less that of what learnt here, too; in brackets the "
-                "paired 95 % interval; ~ where it includes zero.",
-                "\n".join(self._gap_rows()),
-                "Mean gap over all regions, with coarse fields aligned to those of training:",
-                "\n".join(self._alignment_rows()),
-                "Relative gap by the number of regions learnt in, and rank correlations of it:",
-                "\n".join(self._number_rows()),
-                "\n\n".join("\n".join(self._matrix_rows(method)) for method in self.methods),
-            ]
-        )
+    def tables(self) -> Iterator[tuple[str, Table]]:
+        """Gaps, alignments, numbers of regions, and the matrix of each method."""
+        yield "Gap by region: CRPS outside less inside (paired 95 % interval; ~ includes zero)", self._gap_rows()
+        yield "Mean gap over all regions, by alignment of the coarse fields", self._alignment_rows()
+        yield "Relative gap by the number of regions learnt in, and its rank correlations", self._number_rows()
+        for method in self.methods:
+            yield f"CRPS of {method}, by region", self._matrix_rows(method)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        gaps = [{**asdict(each), "gap": each.value, "relative": each.relative, "tied": each.tied} for each in self.gaps]
+        """Plain values for JSON, NaN as None."""
+        gaps = [{**plain(each), "gap": each.value, "relative": each.relative, "tied": each.tied} for each in self.gaps]
         pairs = [{"regions": list(pair), "distance": value} for pair, value in self.distances.items()]
-        return {"title": self.title, "scores": [asdict(each) for each in self.seen], "gaps": gaps, "distances": pairs}
+        return {**super().to_dict(), "gaps": gaps, "distances": pairs}
 
-    def figure(self, path: str | Path) -> Path:
-        """A picture of the relative gap against the number of training regions."""
+    def picture(self) -> Figure:
+        """The relative gap against the number of training regions."""
         figure = Figure(figsize=(7.5, 4.6), layout="constrained")
         axes = figure.add_subplot()
         for number, method in enumerate(self.methods):
@@ -178,51 +168,43 @@ class Shift:
         axes.set_xticks(range(1, len(self.names)))
         axes.legend(fontsize=9, frameon=False)
         tidy(axes)
-        target = Path(path)
-        figure.savefig(target, dpi=150)
-        return target
+        return figure
 
-    def _gap_rows(self) -> list[str]:
+    def _gap_rows(self) -> Table:
         regions = [*self.names, EVERYWHERE]
-        rows = ["| method | " + " | ".join(regions) + " |", "|---" * (len(regions) + 1) + "|"]
+        rows = [["method", *regions]]
         for method in self.methods:
             own = self.of(method)
-            rows.append(
-                f"| {method} | " + " | ".join(_cell(own[each]) if each in own else "" for each in regions) + " |"
-            )
+            rows.append([method, *(_cell(own[each]) if each in own else "" for each in regions)])
         return rows
 
-    def _alignment_rows(self) -> list[str]:
+    def _alignment_rows(self) -> Table:
         ways = list(dict.fromkeys(each.alignment for each in self.gaps))
-        rows = ["| method | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
+        rows = [["method", *ways]]
         for method in self.methods:
             found = [self.of(method, how).get(EVERYWHERE) for how in ways]
-            rows.append(f"| {method} | " + " | ".join("" if each is None else _cell(each) for each in found) + " |")
+            rows.append([method, *("" if each is None else _cell(each) for each in found)])
         return rows
 
-    def _number_rows(self) -> list[str]:
+    def _number_rows(self) -> Table:
         numbers = sorted({number for method in self.methods for number in self.by_number(method)})
         causes = list(self.correlations(self.methods[0]))
-        head = [*(f"{number}" for number in numbers), *(f"with {cause}" for cause in causes)]
-        rows = ["| method | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+        rows = [["method", *map(str, numbers), *(f"with {cause}" for cause in causes)]]
         for method in self.methods:
             found, linked = self.by_number(method), self.correlations(method)
-            cells = [f"{100 * found[number]:+.1f} %" for number in numbers] + [
-                f"{linked[each]:+.2f}" for each in causes
-            ]
-            rows.append(f"| {method} | " + " | ".join(cells) + " |")
+            cells = [f"{100 * found[each]:+.1f} %" for each in numbers]
+            rows.append([method, *cells, *(f"{linked[each]:+.2f}" for each in causes)])
         return rows
 
     def _word(self, learnt: tuple[str, ...]) -> str:
         left = [name for name in self.names if name not in learnt]
         return "all" if not left else f"all but {left[0]}" if len(left) == 1 else ", ".join(learnt)
 
-    def _matrix_rows(self, method: str) -> list[str]:
-        rows = [f"| {method}: learnt in | " + " | ".join(self.names) + " |", "|---" * (len(self.names) + 1) + "|"]
-        own = [each for each in self.seen if each.method == method]
+    def _matrix_rows(self, method: str) -> Table:
+        rows, own = [["learnt in", *self.names]], [each for each in self.rows if each.method == method]
         for learnt in dict.fromkeys(each.learnt for each in own):
             values = {each.region: each.value for each in own if each.learnt == learnt}
-            rows.append(f"| {self._word(learnt)} | " + " | ".join(f"{values[each]:.3g}" for each in self.names) + " |")
+            rows.append([self._word(learnt), *(f"{values[each]:.3g}" for each in self.names)])
         return rows
 
 

@@ -17,64 +17,84 @@ Source: the protocol of RainShift (leave regions out, gap, number and diversity 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import numpy as np
 import xarray as xr
 from scipy.stats import wasserstein_distance
 
-from finegrid.benchmark.aligned import ALIGNMENTS, predicted
 from finegrid.benchmark.fitting import protocol_of
-from finegrid.benchmark.shift_tables import EVERYWHERE, NONE, Gap, Seen, Shift
+from finegrid.benchmark.protocols.aligned import ALIGNMENTS, predicted
+from finegrid.benchmark.protocols.base import Say, quiet
+from finegrid.benchmark.protocols.region_tables import EVERYWHERE, NONE, Gap, Seen, Shift
 from finegrid.benchmark.task import Task
 from finegrid.benchmark.trials import Order, Shelf, Trial, attempted, orders_of
 from finegrid.conventions import InputError, harmonise
 from finegrid.evaluation import Score, evaluate
+from finegrid.pipeline.ledger import Watch
 from finegrid.pipeline.material import Material, at_times, times_of_period
+from finegrid.pipeline.naming import named
 from finegrid.training import Settings
 
-Say = Callable[[str], None]
 METRIC = "crps"
 _LEAST, _DRAWS = 3, 2
 """Regions that a task needs, and ways to part them into halves."""
+_WORDS = (
+    "{} regions, each judged on a quarter that no method learnt from, by what learnt in all of them, in all but this "
+    "one, in halves and in single ones."
+)
 
 
-def shifted(
+def regions(
     task: Task,
-    methods: Sequence[str],
+    methods: Sequence[str] | None = None,
     *,
-    out: str | Path,
+    seeds: int = 1,
     settings: Settings | None = None,
-    seed: int = 0,
-    say: Say = lambda words: None,
+    out: str | Path | None = None,
+    say: Say = quiet,
     progress: bool = False,
 ) -> Shift:
-    """Fit methods on sets of regions and judge each in all regions.
+    """Fit methods on sets of regions and judge each in all regions (`Inquiry`).
 
     Args:
         task: one with `regions`; all its regions, of training and test, take part.
-        methods: names.
-        out: folder where trials are kept, so that a run that was stopped goes on.
+        methods: names; by default those of the task.
+        seeds: 1; the regions are what differs.
         settings: how to train networks.
-        seed: of the halves.
+        out: folder where trials are kept, so that a run that was stopped goes on; None keeps nothing.
         say: told what happens.
         progress: show a bar while a network trains.
 
     Raises:
-        InputError: for a task of one place, or of fewer than three regions.
+        InputError: for a task of one place or of fewer than three regions, or several seeds.
     """
-    study = _Study.of(task, Shelf(Path(out)), settings or Settings(), say, progress)
-    seen: list[Seen] = []
+    if seeds != 1:
+        raise InputError(
+            f"got {seeds} seeds; expected 1 for the protocol regions; run it again with settings of another seed"
+        )
+    names = list(dict.fromkeys(methods or task.methods))
+    for name in names:
+        named(name)  # an unknown name ends the run before it costs anything
+    with TemporaryDirectory() as folder:
+        shelf = Shelf(Path(folder if out is None else out))
+        return _asked(_Study.of(task, shelf, settings or Settings(), say, progress), names)
+
+
+def _asked(study: _Study, methods: Sequence[str]) -> Shift:
+    watch = Watch()
+    rows: list[Seen] = []
     kept: dict[tuple[str, str, str], dict[str, xr.Dataset]] = {}
-    for learnt in sets_of(study.names, seed):
+    for learnt in sets_of(study.names):
         for method, region, how, prediction in study.predictions(learnt, methods):
             if how == NONE:
                 score = study.score(prediction, region)
-                seen.append(Seen(method, learnt, region, score.value, score.low, score.high, score.units))
+                rows.append(Seen(method, learnt, region, score.value, score.low, score.high, score.units))
             if len(learnt) == len(study.names):
                 kept.setdefault((method, "inside", NONE), {})[region] = prediction
             elif len(learnt) == len(study.names) - 1 and region not in learnt:
@@ -85,7 +105,17 @@ def shifted(
         if where == "outside"
         for gap in study.gaps(method, how, fields, kept[method, "inside", NONE])
     ]
-    return Shift(task.title, study.names, tuple(seen), tuple(gaps), study.distances())
+    return Shift(
+        task=study.task.name,
+        title=study.task.title,
+        words=_WORDS.format(len(study.names)),
+        rows=tuple(rows),
+        names=study.names,
+        gaps=tuple(gaps),
+        distances=study.distances(),
+        inapplicable=study.inapplicable,
+        seconds=watch.seconds,
+    )
 
 
 def sets_of(names: tuple[str, ...], seed: int = 0) -> list[tuple[str, ...]]:
@@ -122,6 +152,7 @@ class _Study:
     settings: Settings
     say: Say
     progress: bool
+    inapplicable: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, task: Task, shelf: Shelf, settings: Settings, say: Say, progress: bool) -> Self:
@@ -147,6 +178,7 @@ class _Study:
         for order in orders_of(task, methods, seeds=1, settings=self.settings, samples=None, folds=None):
             trial = self._trial(order, material)
             if isinstance(trial, InputError) or trial.downscaler is None:
+                self.inapplicable[order.method] = str(trial)
                 self.say(f"{order.method}: not applicable: {trial}")
                 continue
             self.say(f"{order.method} in {len(learnt)} region(s): fitted in {trial.seconds:.1f} s")
