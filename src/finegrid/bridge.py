@@ -116,17 +116,22 @@ def to_dataset(tensor: Tensor, layout: Layout, time: xr.DataArray) -> xr.Dataset
 
 def to_features(fields: xr.Dataset, layout: Layout) -> Tensor:
     """What a network sees of coarse fields: every view at every frame, then the cycles; (time, channel, h, w)."""
-    values = torch.stack([_transformed(fields[name], layout.transforms[name]) for name in layout.inputs], dim=1)
+    return features_of(to_tensor(fields, layout.inputs), fields["time"], layout)
+
+
+def features_of(physical: Tensor, time: xr.DataArray, layout: Layout) -> Tensor:
+    """The same of physical values (time, channel, h, w) in the order of the inputs; gradients pass."""
+    each = zip(layout.inputs, physical.unbind(1), strict=True)
+    values = torch.stack([_transformed(field, layout.transforms[name]) for name, field in each], dim=1)
     shown = {"value": lambda: values, "departure": lambda: _departures(values, layout.coarse_grid.periodic)}
     views = torch.cat([shown[view]() for view in layout.views], dim=1)
-    frames = [views[torch.as_tensor(frame_indices(fields["time"], offset))] for offset in layout.frames]
-    phases = torch.from_numpy(cycles(fields["time"], layout.cycles))[:, :, None, None]
+    frames = [views[torch.as_tensor(frame_indices(time, offset))] for offset in layout.frames]
+    phases = torch.from_numpy(cycles(time, layout.cycles))[:, :, None, None]
     return torch.cat([*frames, phases.expand(-1, -1, *values.shape[-2:])], dim=1)
 
 
-def _transformed(coarse: xr.DataArray, transform: Transform) -> Tensor:
-    values = torch.from_numpy(np.asarray(coarse.values, dtype=np.float32))
-    return torch.nan_to_num(transform.forward(values, torch), nan=0.0)
+def _transformed(coarse: Tensor, transform: Transform) -> Tensor:
+    return torch.nan_to_num(transform.forward(coarse.contiguous(), torch), nan=0.0)
 
 
 def _departures(values: Tensor, periodic: bool) -> Tensor:

@@ -41,8 +41,8 @@ def export(task: Task, folder: Path) -> str:
     parts = protocol_of(task, material).parts
     if len(parts) > 1:
         raise InputError(
-            f"got the task {task.name}, whose {len(parts)} folds are predicted in turn; expected one with a test block; "
-            "finegrid benchmark --list shows others"
+            f"got the task {task.name}, whose {len(parts)} folds are predicted in turn; expected one with a test "
+            "block; finegrid benchmark --list shows others"
         )
     folder.mkdir(parents=True, exist_ok=True)
     coarse, fine = material.at(parts[0].learning)

@@ -24,8 +24,8 @@ def section(result: Result) -> str:
             picture(
                 skill_against_cost(result, variable),
                 f"Error of each method for {variable} against the seconds it took to fit",
-                "Error and seconds to fit, on this machine. On the line no method is both better and cheaper. Bars: 95 % "
-                "intervals.",
+                "Error and seconds to fit, on this machine. On the line no method is both better and cheaper. Bars: "
+                "95 % intervals.",
                 narrow=True,
             )
         )

@@ -64,7 +64,7 @@ def shared_read(bench: Bench) -> list[Figure]:
 
 def _fields(times: int) -> tuple[xr.DataArray, xr.DataArray]:
     """Members and truth as they would come from a Zarr store, made when they are asked for."""
-    random = dask.array.random.default_rng(0)
+    random = dask.array.random.default_rng(0)  # type: ignore[no-untyped-call]
     coords = _coords(times)
     prediction = random.standard_normal((_MEMBERS, times, _SIDE, _SIDE), dtype="float32", chunks=(-1, 4, -1, -1))
     truth = random.standard_normal((times, _SIDE, _SIDE), dtype="float32", chunks=(4, -1, -1))
@@ -76,7 +76,7 @@ def _fields(times: int) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def _coords(times: int) -> dict[str, xr.DataArray]:
-    north, east = (start + 0.1 * np.arange(_SIDE + 1) for start in (30.0, 0.0))
+    north, east = (np.asarray(start + 0.1 * np.arange(_SIDE + 1), dtype=np.float64) for start in (30.0, 0.0))
     grid = Grid((north[1:] + north[:-1]) / 2, (east[1:] + east[:-1]) / 2, north, east)
     days = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "D")
     places = {name: coord for name, coord in grid.coords().items() if name in ("y", "x", "crs")}
@@ -92,7 +92,7 @@ def _counted() -> tuple[xr.Dataset, xr.Dataset, list[int]]:
 
     prediction, truth = _fields(_FEW)
     plain = prediction.isel(member=0, y=slice(64), x=slice(64)).load()
-    chunked = dask.array.from_array(plain.values, chunks=(2, -1, -1))
+    chunked = dask.array.from_array(plain.values, chunks=(2, -1, -1))  # type: ignore[no-untyped-call]
     lazy = plain.copy(data=chunked.map_blocks(read, dtype="float32", meta=plain.values[:0]))
     return lazy.to_dataset(), truth.isel(y=slice(64), x=slice(64)).load().to_dataset(), counted
 

@@ -88,6 +88,8 @@ class Order:
         settings: how to train, with the seed.
         samples: training samples that a network may see; None is as the settings say.
         folds: as asked for; see `fitting.protocol_of`.
+        division: what is learnt from and held back where a protocol says so; None is as `folds` says.
+        label: name of such a protocol.
     """
 
     task: Task
@@ -96,13 +98,15 @@ class Order:
     settings: Settings
     samples: int | None = None
     folds: int | None = None
+    division: Protocol | None = None
+    label: str = ""
 
     def folder(self, out: Path) -> Path:
         """Where it is kept."""
         word = re.sub(r"[^\w.-]+", "_", self.method).strip("_")
         own = hashlib.sha256(self.method.encode()).hexdigest()[:6]
         seed = "" if self.number is None else f"-seed{self.number}"
-        return out / "trials" / self.task.name / f"{word}-{own}{seed}"
+        return out / "trials" / self.task.name / self.label / f"{word}-{own}{seed}"
 
     def key(self, material: Material) -> str:
         """A hash of all that its result depends on."""
@@ -112,6 +116,7 @@ class Order:
             "settings": asdict(self.settings),
             "samples": self.samples,
             "folds": self.folds,
+            "division": None if self.division is None else _parts(self.division),
             "data": _traces(material),
             "code": _code(),
         }
@@ -206,12 +211,32 @@ def _made(order: Order, shelf: Shelf, threads: int) -> bool:
         return True
 
 
+def found_or_made(
+    order: Order, shelf: Shelf | None, material: Material, division: Protocol, *, progress: bool = False
+) -> Trial | InputError:
+    """A trial from the shelf, or a new one that is put there."""
+    if shelf is None:
+        return attempted(order, material, division, progress=progress)
+    key = order.key(material)
+    found = shelf.found(order, key)
+    if found is None:
+        found = attempted(order, material, division, progress=progress)
+        shelf.keep(order, key, found)
+    return found
+
+
 def attempted(order: Order, material: Material, protocol: Protocol, *, progress: bool = False) -> Trial | InputError:
     """A trial, or why it could not be made."""
     try:
         return order.carried_out(material, protocol, progress=progress)
     except InputError as error:
         return error
+
+
+def _parts(division: Protocol) -> list[str]:
+    """Hashes of the times that are learnt from and held back."""
+    times = (each for part in division for each in (part.learning, part.test))
+    return [hashlib.sha256(each.astype("int64").tobytes()).hexdigest() for each in times]
 
 
 def _traces(material: Material) -> list[str]:

@@ -234,7 +234,8 @@ class Multicalibrated(Calibrator):
         moved = self._moved(some, learnt, place)
         if some.limits[0] < 0:
             return np.asarray(some.members + moved)
-        return some.members * (1 + np.divide(moved, some.mean, where=some.mean > 0, out=np.zeros_like(moved)))
+        parts = np.divide(moved, some.mean, where=some.mean > 0, out=np.zeros_like(moved))
+        return np.asarray(some.members * (1 + parts))
 
     def _quantiles(self, some: Cases, learnt: Learnt, place: Places, levels: Array) -> Array:
         if some.count < 2:

@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from finegrid import __version__
+from finegrid.cli.attributing import attribute
+from finegrid.cli.benchmarking import benchmark
 from finegrid.cli.calibrating import calibrate
 from finegrid.cli.codes import STOPPED
+from finegrid.cli.guarding import guard
 from finegrid.cli.inspecting import Period, check, regrid
-from finegrid.cli.judging import Budget, Out, benchmark, evaluate
+from finegrid.cli.judging import Budget, Out, evaluate
 
 app = typer.Typer(
     help="Coarse climate and weather fields in, fine fields out, which conserve and come with an honest report.",
@@ -160,6 +163,7 @@ def downscale(
     reference: Annotated[
         list[str] | None, typer.Option(help="Files of another source in its reference period: its own climatology.")
     ] = None,
+    guard: Annotated[str, typer.Option(help="Of input unlike that of training: warn, align, refuse, or off.")] = "warn",
 ) -> None:
     r"""Make fine fields of coarse files, of any length, as one CF file.
 
@@ -188,6 +192,7 @@ def downscale(
             time=time,
             seed=seed,
             reference=reference,
+            guard=guard,
             progress=progress,
         )
     # Quantiles say in words how far they depart.
@@ -252,7 +257,7 @@ def recipe(
     showing.recipe(check if not example else None)
 
 
-for _verb in (calibrate, evaluate, benchmark, check, regrid):
+for _verb in (calibrate, evaluate, benchmark, check, guard, regrid, attribute):
     app.command()(_verb)
 
 for _command in app.registered_commands:

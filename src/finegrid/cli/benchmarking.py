@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from finegrid.cli.judging import Budget, Out
+
+if TYPE_CHECKING:
+    from finegrid.benchmark import Task
+    from finegrid.training import Settings
 
 _ANY = 1_000_000_000
 
@@ -34,6 +38,10 @@ def benchmark(
     export: Annotated[
         Path | None, typer.Option(help="Write the files that another tool needs into a folder, and stop.")
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Another question: regions, warm, dropped-sources, target-members or forecasts."),
+    ] = None,
     leaderboard: Annotated[
         Path | None, typer.Option(help="A JSON file of scores to extend; without a task it is shown.")
     ] = None,
@@ -52,6 +60,7 @@ def benchmark(
     finegrid benchmark racmo-tas-x4 --export task/
     finegrid benchmark racmo-tas-x4 --entry theirs=fine.nc --leaderboard board.json
     finegrid benchmark --leaderboard board.json
+    finegrid benchmark mrms-x8 --protocol regions --methods bicubic+multiplicative,resnet+multiplicative --budget 1min
     """
     from finegrid.benchmark import find_task, run
     from finegrid.benchmark.leaderboard import Leaderboard
@@ -76,6 +85,9 @@ def benchmark(
     ended = limit or steps or samples
     # Samples are counted in steps of each method's own batches; until then any number of steps will do.
     settings = Settings(budget=limit if ended else 300.0, steps=steps or (samples and _ANY))
+    if protocol is not None:
+        _asked(protocol, chosen, words.listed(methods), seeds, settings, out)
+        return
     found = run(
         chosen,
         words.listed(methods),
@@ -96,6 +108,17 @@ def benchmark(
         board.extended(found, trained=_trained(settings.budget, steps, samples)).write(leaderboard)
         typer.echo(f"{leaderboard}: {len(found.trials)} entries added")
     typer.echo(f"{found.evaluation.verdict}\nThe report is {out}/report.html")
+
+
+def _asked(protocol: str, task: Task, methods: list[str], seeds: int, settings: Settings, out: Path) -> None:
+    """Ask a protocol, write its answer and show it."""
+    from finegrid.benchmark.protocols import find_protocol
+
+    ask = find_protocol(protocol)
+    answer = ask(task, methods or None, seeds=seeds, settings=settings, out=out, say=typer.echo, progress=True)
+    answer.write(out)
+    typer.echo(answer.markdown())
+    typer.echo(f"Table, numbers and picture are in {out}/{answer.protocol}.md, .json and .svg")
 
 
 def _trained(budget: float | None, steps: int | None, samples: int | None) -> str:

@@ -3,6 +3,7 @@
 model/  weights.safetensors, model.json   the downscaler
 recipe.yaml                       the job, with every default written out
 scores.json, report.html          how good it is on times that it has not seen
+guard.json, guard.safetensors     what its input looked like, for the input of `finegrid downscale`
 calibration.*                     what makes it honest, where the recipe asks for a calibration
 log.jsonl, ledger.jsonl           how training went, and the run in one line
 """
@@ -31,9 +32,11 @@ from finegrid.heads import HEADS
 from finegrid.losses import ENSEMBLE_LOSSES, LOSSES
 from finegrid.pipeline.agreeing import agreements_of
 from finegrid.pipeline.calibrate import calibrate
+from finegrid.pipeline.card import write_card
 from finegrid.pipeline.choosing import arguments_of
+from finegrid.pipeline.guarding import learn
 from finegrid.pipeline.ledger import Run, Watch, append
-from finegrid.pipeline.material import Material, gathered
+from finegrid.pipeline.material import Material, at_times, gathered
 from finegrid.pipeline.naming import RIVALS, name_of, named
 from finegrid.pipeline.recipe import FILE, Recipe
 from finegrid.pipeline.workplace import unfinished, workplace
@@ -88,10 +91,12 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
         watch = Watch()
         learnt, evaluation, note = fitted_and_judged(downscaler, material, folder, resume=resume, progress=progress)
         learnt.save(folder)
+        learn(learnt, at_times(material.coarse, material.learning), folder, seasonal=full.data.cycles != ())
         append(folder / LEDGER, Run.of(learnt, method=name_of(learnt), seconds=watch.seconds, evaluation=evaluation))
         if full.calibrate is not None:
             words = calibrate(folder, **arguments_of(full.calibrate)).words
             note = "\n".join([*([note] if note else []), *words])
+        write_card(folder)
     return Fitted(Path(out), learnt, evaluation, note)
 
 

@@ -6,6 +6,8 @@ from finegrid.benchmark.protocols.forecasts import forecasts
 from finegrid.benchmark.protocols.regions import regions
 from finegrid.benchmark.protocols.target_members import target_members
 from finegrid.benchmark.protocols.warm import warm
+from finegrid.conventions import InputError
+from finegrid.conventions.components import nearest
 
 PROTOCOLS: dict[str, Inquiry] = {
     "regions": regions,
@@ -16,4 +18,17 @@ PROTOCOLS: dict[str, Inquiry] = {
 }
 """By name, as on the command line."""
 
-__all__ = ["PROTOCOLS", "Answer", "Estimate", "Inquiry"]
+
+def find_protocol(name: str) -> Inquiry:
+    """The protocol of that name.
+
+    Raises:
+        InputError: lists the names and the nearest.
+    """
+    if name not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise InputError(f"There is no protocol '{name}'. The names are {known}.{nearest(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+__all__ = ["PROTOCOLS", "Answer", "Estimate", "Inquiry", "find_protocol"]

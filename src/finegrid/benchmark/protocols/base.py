@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from finegrid.benchmark.folds import Protocol as Division
 from finegrid.benchmark.task import Task
-from finegrid.benchmark.trials import Trial, attempted, orders_of
+from finegrid.benchmark.trials import Shelf, Trial, found_or_made, orders_of
 from finegrid.conventions import InputError
 from finegrid.evaluation.leads.scores import table as markdown_table
 from finegrid.evaluation.sampled import Sampled
@@ -48,6 +48,7 @@ class Inquiry(Protocol):
         *,
         seeds: int = 1,
         settings: Settings | None = None,
+        out: str | Path | None = None,
         say: Say = quiet,
         progress: bool = False,
     ) -> Answer:
@@ -58,6 +59,7 @@ class Inquiry(Protocol):
             methods: method names; by default those that suit the protocol on the task.
             seeds: number of seeds of every network.
             settings: how to train; the seed is set here.
+            out: folder where protocols that fit for long keep their trials, so that a run that was stopped goes on.
             say: told what happens, in short sentences.
             progress: show a bar while a network trains.
 
@@ -184,6 +186,8 @@ def tried(
     *,
     seeds: int = 1,
     settings: Settings | None = None,
+    out: str | Path | None = None,
+    label: str = "",
     say: Say = quiet,
     progress: bool = False,
 ) -> Tried:
@@ -201,7 +205,8 @@ def tried(
     for order in orders:
         if order.method in inapplicable:
             continue
-        found = attempted(order, material, division, progress=progress)
+        own = replace(order, division=division, label=label)
+        found = found_or_made(own, None if out is None else Shelf(Path(out)), material, division, progress=progress)
         if isinstance(found, InputError):
             inapplicable[order.method] = str(found)
             say(f"{order.method}: not applicable: {found}")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -148,6 +149,7 @@ def dropped_sources(
     *,
     seeds: int = 1,
     settings: Settings | None = None,
+    out: str | Path | None = None,
     say: Say = quiet,
     progress: bool = False,
     sources: Mapping[str, Sequence[str]] | None = None,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -73,6 +74,7 @@ def forecasts(
     *,
     seeds: int = 1,
     settings: Settings | None = None,
+    out: str | Path | None = None,
     say: Say = quiet,
     progress: bool = False,
     leads: int = LEADS,

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -182,6 +183,7 @@ def target_members(
     *,
     seeds: int = 1,
     settings: Settings | None = None,
+    out: str | Path | None = None,
     say: Say = quiet,
     progress: bool = False,
 ) -> TargetMembers:
@@ -197,8 +199,18 @@ def target_members(
             "with members"
         )
     division = protocol_of(task, material)
-    asked = {"seeds": seeds, "settings": settings, "say": say, "progress": progress}
-    found = tried(task, methods, material, division, **asked)  # type: ignore[arg-type]
+    found = tried(
+        task,
+        methods,
+        material,
+        division,
+        seeds=seeds,
+        settings=settings,
+        out=out,
+        label="target-members",
+        say=say,
+        progress=progress,
+    )
     predictions = {trial.label: trial.prediction for trial in found.trials}
     cases = align(predictions, material.at(division.test)[1], None, variables=list(task.variables))
     rows: list[MemberRow] = []

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -143,6 +144,7 @@ def warm(
     *,
     seeds: int = 1,
     settings: Settings | None = None,
+    out: str | Path | None = None,
     say: Say = quiet,
     progress: bool = False,
     metric: str = "rmse",
@@ -171,8 +173,18 @@ def warm(
     climates = climates_of(task, material, share=share, by=by, seed=seed)
     say(climates.words)
     division = Division((Part(climates.learning, climates.test),), climates.words)
-    asked = {"seeds": seeds, "settings": settings, "say": say, "progress": progress}
-    found = tried(task, methods, material, division, **asked)  # type: ignore[arg-type]
+    found = tried(
+        task,
+        methods,
+        material,
+        division,
+        seeds=seeds,
+        settings=settings,
+        out=out,
+        label="warm",
+        say=say,
+        progress=progress,
+    )
     cases = align(
         {trial.label: trial.prediction for trial in found.trials},
         material.at(climates.test)[1],
