@@ -216,6 +216,19 @@ def test_gradients_are_refused_where_there_are_none(pair, ridge):
     np.testing.assert_allclose(total(found), found.prediction - found.baseline_prediction, atol=1e-4)
 
 
+def test_where_the_climate_is_not_known_the_record_is_the_baseline(pair):
+    fine = pair[1].isel(t=slice(0, 100, 10))
+    coarse = coarsen(fine, FACTOR)
+    model = method("bicubic", variables=["warm"]).fit(coarse, fine)
+    found = attribute(model, coarse, method="occlusion", time=str(coarse.t.values[0])[:10])
+    assert found.attrs["attribution_baseline"] == "mean of the record"
+    assert float(abs(found["warm"]).max()) > 0.1
+    again = attribute(model, coarse, method="occlusion", baseline=coarse, time=str(coarse.t.values[0])[:10])
+    np.testing.assert_allclose(again["warm"], found["warm"])
+    with pytest.raises(InputError, match="--baseline record"):
+        attribute(model, coarse, method="occlusion", baseline="climate")
+
+
 def test_what_is_wrong_is_said(pair, network):
     coarse = some(pair[0])
     for options, words in (

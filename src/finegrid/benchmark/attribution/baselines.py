@@ -118,12 +118,20 @@ def _of_record(fields: xr.Dataset, inputs: Inputs, words: str, several: bool) ->
     return Constant(torch.nanmean(vectors.double(), 0).to(vectors), f"mean of {'the ' * (words == 'record')}{words}")
 
 
+def knows_climate(downscaler: Downscaler, inputs: Inputs) -> bool:
+    """Whether the model knows a monthly mean of every field that it reads."""
+    known = downscaler._climatology
+    names = [name for part in inputs.parts for name in part.names]
+    return known is not None and all(np.isfinite(known.mean[name]).any() for name in names)
+
+
 def _climate(downscaler: Downscaler, inputs: Inputs) -> Tensor:
     """Means (month, value); of a month that training hardly knew, those of all others."""
     known = downscaler._climatology
-    if known is None:
+    if known is None or not knows_climate(downscaler, inputs):
         raise InputError(
-            "this model has no climatology of its training fields; expected one; use --baseline record, or fit it again"
+            "got the baseline 'climate' for a model whose training times are too few in each month, or which does not "
+            "remember them; expected 20 times or more of a month; use --baseline record"
         )
     means = torch.cat(
         [torch.from_numpy(known.mean[name]).flatten(1) for part in inputs.parts for name in part.names], dim=1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finegrid.benchmark.attribution.base import Attributed, Attribution, Function
-from finegrid.benchmark.attribution.baselines import Baseline, baseline_of, fitted
+from finegrid.benchmark.attribution.baselines import Baseline, baseline_of, fitted, knows_climate
 from finegrid.benchmark.attribution.differentiable import differentiable, network_of
 from finegrid.benchmark.attribution.inputs import Inputs
 from finegrid.benchmark.attribution.kinds import ATTRIBUTIONS
@@ -60,8 +60,8 @@ def attribute(
         coarse: coarse fields as in training.
         target: the number; by default the area mean of the first variable.
         method: name or table of one of `ATTRIBUTIONS`, or an instance.
-        baseline: "climate", "zero", "record", or coarse fields; by default the climate of training, and the record for
-            gradient-shap.
+        baseline: "climate", "zero", "record", or coarse fields; by default the climate of training where it is known,
+            and the record for gradient-shap.
         time: period that is attributed, such as "2019-03"; None is all.
         members: size of the ensemble whose mean is attributed; by default 10 where members differ.
         seed: of the members.
@@ -80,12 +80,13 @@ def attribute(
         network_of(downscaler)
     source = provenance(coarse, otherwise="the coarse input")
     record = _Record(downscaler, downscaler.read(coarse, source=source), Inputs.of(downscaler.domain.inputs), source)
-    wanted = baseline if baseline is not None else "record" if chosen.several else "climate"
+    if baseline is None:
+        baseline = "climate" if not chosen.several and knows_climate(downscaler, record.inputs) else "record"
     work = _Work(
         record,
-        (target or Target()).aim(downscaler.domain, deviation=partial(_deviation, downscaler)),
+        (target or Target()).aim(downscaler.domain, deviation=partial(_deviation, record)),
         _limited(chosen, record, _members(downscaler, members)),
-        baseline_of(wanted, downscaler, record.given, record.inputs, several=chosen.several),
+        baseline_of(baseline, downscaler, record.given, record.inputs, several=chosen.several),
         _members(downscaler, members),
         seed,
     )
@@ -184,10 +185,11 @@ def _limited(method: Attribution, record: _Record, members: int) -> Attribution:
     return replace(method, batch=max(1, min(method.batch, _VALUES // values)))
 
 
-def _deviation(downscaler: Downscaler, variable: str) -> float:
-    """Usual deviation of a variable about the climate of its month; 1 where it is not known."""
-    known = downscaler._climatology
-    if known is None or variable not in known.deviation:
-        return 1.0
-    found = float(np.nanmean(known.deviation[variable]))
+def _deviation(record: _Record, variable: str) -> float:
+    """Usual deviation of a variable about the climate of its month, or in the record where that is not known."""
+    known = record.downscaler._climatology
+    if known is not None and np.isfinite(known.deviation[variable]).any():
+        found = float(np.nanmean(known.deviation[variable]))
+    else:
+        found = float(record.given[variable].std())
     return found if found > 0 else 1.0

@@ -74,8 +74,8 @@ class AffineGuess:
         made = guess(torch.cat([inputs[None], starts])).flatten(1).double().numpy()
         change = made[:1] - made[1:]
         expected = (self._matrix @ _without_missing(inputs - starts).T).T
-        size = np.abs(change).max()
-        return bool(np.abs(change - expected).max() <= _AFFINE * max(size, 1e-6 * np.abs(made).max()))
+        size = max(np.nanmax(np.abs(change)), 1e-6 * np.nanmax(np.abs(made)))
+        return bool(np.nanmax(np.abs(change - expected)) <= _AFFINE * size)
 
 
 class _Linear(torch.autograd.Function):

@@ -42,8 +42,8 @@ from finegrid.pipeline.naming import named
 from finegrid.training import Settings
 
 METRIC = "crps"
-_LEAST, _DRAWS = 3, 2
-"""Regions that a task needs, and ways to part them into halves."""
+_LEAST, _DRAWS, _LEAST_BLOCKS = 3, 2, 4
+"""Regions that a task needs, ways to part them into halves, and blocks of patches that an interval needs."""
 _WORDS = (
     "{} regions, each judged on a quarter that no method learnt from, by what learnt in all of them, in all but this "
     "one, in halves and in single ones."
@@ -198,8 +198,14 @@ class _Study:
 
     def score(self, prediction: xr.Dataset, region: str) -> Score:
         """CRPS in a region."""
-        found = evaluate(prediction, self.truth[region], metrics=[METRIC], block=self.task.block)
+        truth = self.truth[region]
+        found = evaluate(prediction, truth, metrics=[METRIC], block=self._block(truth))
         return found.of(found.variables[0], METRIC)[found.method]
+
+    def _block(self, truth: xr.Dataset) -> int:
+        """Patches in a block of the bootstrap: those of the task, of few patches fewer."""
+        fewer = truth.sizes["time"] // _LEAST_BLOCKS
+        return max(1, fewer if self.task.block is None else min(self.task.block, fewer))
 
     def gaps(
         self, method: str, how: str, outside: Mapping[str, xr.Dataset], inside: Mapping[str, xr.Dataset]
@@ -217,9 +223,8 @@ class _Study:
 
     def _gap(self, method: str, how: str, region: str, fields: tuple[xr.Dataset, xr.Dataset, xr.Dataset]) -> Gap:
         outside, inside, truth = fields
-        found = evaluate(
-            outside, truth, baselines={"inside": inside}, method="outside", metrics=[METRIC], block=self.task.block
-        )
+        block = self._block(truth)
+        found = evaluate(outside, truth, baselines={"inside": inside}, method="outside", metrics=[METRIC], block=block)
         scores = found.of(found.variables[0], METRIC)
         one, other = scores["outside"], scores["inside"]
         # Intervals are of the distance from the better one.
