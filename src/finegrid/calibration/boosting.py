@@ -234,8 +234,7 @@ class Multicalibrated(Calibrator):
         moved = self._moved(some, learnt, place)
         if some.limits[0] < 0:
             return np.asarray(some.members + moved)
-        parts = np.divide(moved, some.mean, where=some.mean > 0, out=np.zeros_like(moved))
-        return np.asarray(some.members * (1 + parts))
+        return np.asarray(some.members * (1 + np.divide(moved, some.mean, where=some.mean > 0, out=0.0 * moved)))
 
     def _quantiles(self, some: Cases, learnt: Learnt, place: Places, levels: Array) -> Array:
         if some.count < 2:

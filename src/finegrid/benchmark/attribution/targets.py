@@ -161,7 +161,7 @@ def _nearest(grid: Grid, latitude: float, longitude: float) -> NDArray[np.bool_]
     away = np.linalg.norm(cells.middles(grid) - point, axis=-1)
     best = int(away.argmin())
     if away[best] > _TOUCH * cells.radii(grid)[best]:
-        kilometres = EARTH_RADIUS / 1000 * away[best]
+        kilometres = EARTH_RADIUS / 1000 * 2 * np.arcsin(min(away[best] / 2, 1.0))
         raise InputError(
             f"got the point {latitude:g}, {longitude:g}, {kilometres:.0f} km away from the nearest fine cell; expected "
             f"latitude and longitude of a point within the domain, {_extent(grid)}; change --at"
