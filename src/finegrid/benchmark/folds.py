@@ -85,10 +85,10 @@ def crossed(time: xr.DataArray, number: int) -> Protocol:
     """
     if number < 2:
         raise InputError(f"got {number} fold(s); expected at least 2; use --folds 5, or leave --folds out")
-    days = _days(time)
-    units, word = _units(time, days, number)
+    days = days_of(time)
+    units, word = units_of(time, days, number)
     blocks = [np.concatenate(each) for each in _shared_out(units, number)]
-    parts = tuple(Part(_apart(days, block), block) for block in blocks)
+    parts = tuple(Part(apart_from(days, block), block) for block in blocks)
     for part in parts:
         check_training_times(part.learning, time)
     first, last = (str(each)[:10] for each in (time.values[0], time.values[-1]))
@@ -96,13 +96,13 @@ def crossed(time: xr.DataArray, number: int) -> Protocol:
     return Protocol(parts, f"{words}learnt from its fold")
 
 
-def _days(time: xr.DataArray) -> NDArray[np.float64]:
+def days_of(time: xr.DataArray) -> NDArray[np.float64]:
     """Days since the first time, in any calendar."""
     passed = (time - time[0]).values.astype("timedelta64[s]")
     return np.asarray(passed.astype(np.float64) / _DAY)
 
 
-def _units(time: xr.DataArray, days: NDArray[np.float64], number: int) -> tuple[list[Indices], str]:
+def units_of(time: xr.DataArray, days: NDArray[np.float64], number: int) -> tuple[list[Indices], str]:
     """What is not cut: the largest of seasons, years, months and days of which there are enough."""
     for word, labels in _LABELS.items():
         label = labels(time, days)
@@ -149,7 +149,7 @@ def _shared_out(units: list[Indices], number: int) -> list[list[Indices]]:
     return [units[start:end] for start, end in pairwise(edges)]
 
 
-def _apart(days: NDArray[np.float64], block: Indices) -> Indices:
+def apart_from(days: NDArray[np.float64], block: Indices) -> Indices:
     """Times that are neither in the block nor close to it."""
     first, last = days[block[0]], days[block[-1]]
     distance = np.maximum(first - days, days - last)

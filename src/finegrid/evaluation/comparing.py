@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from finegrid.evaluation.averaging import Array, Totals
+from finegrid.evaluation.averaging import Totals
 from finegrid.evaluation.floor import Floor
-from finegrid.evaluation.intervals import LEAST_TIMES, Draws, block_length, interval
+from finegrid.evaluation.intervals import Draws
 from finegrid.evaluation.metrics import METRICS, Metric
+from finegrid.evaluation.sampled import Sampled, draws_of
 from finegrid.evaluation.scores import MAIN_METRIC, Score
 from finegrid.evaluation.tally import Tally
 
@@ -23,10 +24,7 @@ def draws_for(
 ) -> Draws | None:
     """Times to draw for the intervals, the same for all methods; None when there are too few."""
     errors = next(iter(tallies.values())).totals(MAIN_METRIC).per_time()[0]
-    if len(errors) < LEAST_TIMES:
-        return None
-    length = block_length(errors, step_seconds=step_seconds) if block is None else min(max(1, block), len(errors))
-    return Draws.of(len(errors), length, seed=seed, step_seconds=step_seconds)
+    return draws_of(errors, block=block, step_seconds=step_seconds, seed=seed)
 
 
 def compare(tallies: Mapping[str, Tally], *, variable: str, units: str, draws: Draws | None) -> list[Score]:
@@ -53,41 +51,18 @@ def _leads(each: Score, score: Score) -> bool:
     return each.best and each.metric == score.metric
 
 
-@dataclass(frozen=True, eq=False)
-class _Sampled:
-    """A score of one method, in the draws and without each day; or how far it is behind that of the best one."""
-
-    value: float
-    samples: Array
-    without: Array
-    draws: Draws | None
-
-    @classmethod
-    def of(cls, metric: Metric, totals: Totals, draws: Draws | None) -> _Sampled:
-        value = float(metric.finish(totals.mean()[:, None])[0])
-        # The largest departure is a fact about these data and no estimate of a mean: nothing to draw.
-        if metric.extreme or draws is None:
-            nothing = np.full(1, value if metric.extreme else np.nan)
-            return cls(value, nothing, nothing, None)
-        return cls(value, metric.finish(draws.means(totals)), metric.finish(draws.without(totals)), draws)
-
-    def behind(self, leader: _Sampled, metric: Metric) -> _Sampled:
-        def away(own: Array, best: Array) -> Array:
-            with np.errstate(invalid="ignore"):
-                return np.asarray(metric.distance(own) - metric.distance(best))
-
-        value = float(away(np.array(self.value), np.array(leader.value)))
-        return _Sampled(value, away(self.samples, leader.samples), away(self.without, leader.without), self.draws)
-
-    def interval(self, *, centre: float | None = None) -> tuple[float, float]:
-        wider = 1.0 if self.draws is None else self.draws.widening(self.without)
-        return interval(self.samples, widening=wider, centre=centre)
+def _sampled(metric: Metric, totals: Totals, draws: Draws | None) -> Sampled:
+    if not metric.extreme:
+        return Sampled.of(totals, metric.finish, draws)
+    # The largest departure is a fact about these data and no estimate of a mean: nothing to draw.
+    value = metric.finish(totals.mean()[:, None])
+    return Sampled(float(value[0]), value, value, None)
 
 
 def _compare(
     tallies: Mapping[str, Tally], metric: Metric, variable: str, units: str, draws: Draws | None
 ) -> list[Score]:
-    sampled = {method: _Sampled.of(metric, each.totals(metric.name), draws) for method, each in tallies.items()}
+    sampled = {method: _sampled(metric, each.totals(metric.name), draws) for method, each in tallies.items()}
     away = {method: float(metric.distance(np.array(each.value))) for method, each in sampled.items()}
     known = [method for method, distance in away.items() if not np.isnan(distance)]
     leader = min(known, key=lambda method: away[method], default=None)
@@ -106,6 +81,6 @@ def _tied(distance: float, leading: float, gap_low: float) -> bool:
     return not np.isnan(distance) and (not gap_low > 0 or distance - leading <= NEGLIGIBLE * distance)
 
 
-def _gap(metric: Metric, each: _Sampled, leader: _Sampled) -> tuple[float, float]:
-    behind = each.behind(leader, metric)
-    return behind.interval(centre=behind.value)
+def _gap(metric: Metric, each: Sampled, leader: Sampled) -> tuple[float, float]:
+    behind = each.combined(leader, lambda own, best: metric.distance(own) - metric.distance(best))
+    return behind.interval(centred=True)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 # The same units as `folds` has, so that a winter is a winter everywhere.
-from finegrid.benchmark.folds import _apart, _days, _units
+from finegrid.benchmark.folds import apart_from, days_of, units_of
 from finegrid.conventions import InputError
 from finegrid.data.splits import Indices
 
@@ -36,9 +36,9 @@ class Units:
         Raises:
             InputError: on a shorter record.
         """
-        days = _days(time)
+        days = days_of(time)
         try:
-            return cls(time, *_units(time, days, least))
+            return cls(time, *units_of(time, days, least))
         except InputError:
             raise InputError(
                 f"got {len(time)} times within {days[-1]:.3g} days; expected at least {least} seasons, years, months "
@@ -51,8 +51,8 @@ class Units:
 
     def apart(self, chosen: Sequence[int]) -> Indices:
         """Indices of the times that are neither in these units nor close to them, because weather remembers."""
-        days = _days(self.time)
-        return reduce(np.intersect1d, (_apart(days, self.parts[index]) for index in chosen))
+        days = days_of(self.time)
+        return reduce(np.intersect1d, (apart_from(days, self.parts[index]) for index in chosen))
 
     def means(self, series: xr.DataArray) -> np.ndarray:
         """Means of a series (time,) over each unit (unit,)."""
