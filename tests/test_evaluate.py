@@ -272,3 +272,17 @@ def test_units_read_well() -> None:
         "kg\u00a0m⁻²\u00a0s⁻¹",
         "",
     ]
+
+
+def test_many_metrics_have_a_row_each(toy_fine: xr.Dataset, toy_coarse: xr.Dataset, tmp_path: Path) -> None:
+    given = {"coarse": toy_coarse, "baselines": {"ridge": noisy(toy_fine, 0.3, seed=1)}, "variables": ["pr"]}
+    few, many = (
+        evaluate(noisy(toy_fine, 0.1, members=3), toy_fine, metrics=each, **given) for each in (["crps"], "all")
+    )
+    assert few.table().splitlines()[0].startswith("| pr ") and "| ridge" in few.table().splitlines()[3]
+    lines = many.table().splitlines()
+    assert lines[0].split("|")[2].strip() == "prediction" and len(lines) == 2 + len(METRICS)
+    page = many.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="col">Metric</th><th scope="col">prediction</th><th scope="col">ridge</th>' in page
+    assert "Metric" not in few.report(tmp_path / "few.html").read_text(encoding="utf-8").split("<h2>")[1]
+    assert "| CRPS (mm/day)" in many.markdown()

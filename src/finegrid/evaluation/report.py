@@ -25,7 +25,7 @@ from finegrid.evaluation.portrait import climate_table, portrait
 from finegrid.evaluation.scores import Score, Scores, View
 from finegrid.evaluation.value_table import ValueTable
 from finegrid.evaluation.verdict import dispersion, verdict
-from finegrid.evaluation.wording import cell, floor_cell, floor_label, heading, number, units_of
+from finegrid.evaluation.wording import MANY, cell, floor_cell, floor_label, heading, number, units_of
 
 _SOURCE_COLUMNS = ("field", "file", "title", "institution", "licence", "reference", "size")
 
@@ -161,6 +161,8 @@ def _climate(evaluation: Scores, view: View) -> list[str]:
 
 def _table(evaluation: Scores, variable: str) -> str:
     columns = {name: evaluation.of(variable, name) for name in evaluation.metrics(variable)}
+    if len(columns) > MANY:
+        return _tall_table(evaluation, columns)
     head = "".join(_head(name, units_of(scores)) for name, scores in columns.items())
     rows = []
     for method in evaluation.methods:
@@ -170,6 +172,20 @@ def _table(evaluation: Scores, variable: str) -> str:
     if (floor := evaluation.floor(variable)) is not None:
         cells = "".join(f"<td>{escape(floor_cell(scores))}</td>" for scores in columns.values())
         rows.append(f'<tr><th scope="row">{escape(floor_label(floor))}</th>{cells}</tr>')
+    return _framed(f'<th scope="col">Method</th>{head}', rows)
+
+
+def _tall_table(evaluation: Scores, columns: Mapping[str, Mapping[str, Score]]) -> str:
+    """Many metrics, a row for each."""
+    head = "".join(f'<th scope="col">{escape(method)}</th>' for method in evaluation.methods)
+    rows = []
+    for name, scores in columns.items():
+        cells = "".join(_cell(scores[method], evaluation) for method in evaluation.methods)
+        rows.append(f"<tr>{_head(name, units_of(scores), scope='row')}{cells}</tr>")
+    return _framed(f'<th scope="col">Metric</th>{head}', rows)
+
+
+def _framed(head: str, rows: Sequence[str]) -> str:
     caption = (
         "Best in bold; ≈ cannot be told apart from the best (the paired 95 % interval of the difference "
         "includes zero, or "
@@ -177,15 +193,15 @@ def _table(evaluation: Scores, variable: str) -> str:
     )
     return (
         f'<div class="scroll"><table class="scores"><caption>{caption}</caption>'
-        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
         "</table></div>"
     )
 
 
-def _head(metric: str, units: str) -> str:
+def _head(metric: str, units: str, *, scope: str = "col") -> str:
     title = escape(_sentence(heading(metric, units)))
     ideal = f"{METRICS[metric].best:g}".replace("inf", "∞")
-    return f'<th scope="col">{title}<small>ideal {ideal}</small></th>'
+    return f'<th scope="{scope}">{title}<small>ideal {ideal}</small></th>'
 
 
 def _sentence(words: str) -> str:

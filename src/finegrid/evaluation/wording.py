@@ -20,6 +20,8 @@ NOTHING = "–"
 _POWER = re.compile(r"(?<=[A-Za-z])(\*\*)?-?\d+")
 _DEGREES = {"degC": "°C", "degrees_Celsius": "°C", "degree_Celsius": "°C", "celsius": "°C", "C": "°C"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+MANY = 14
+"""Metrics that fit side by side; of more, each has a row."""
 
 
 def number(value: float, *, digits: int = 3) -> str:
@@ -83,7 +85,7 @@ def heading(metric: str, units: str) -> str:
 
 
 def markdown_table(evaluation: Scores, variable: str) -> str:
-    """Scores of one variable: a row for each method, a column for each metric."""
+    """Scores of one variable: a row for each method, a column for each metric; of many metrics the other way round."""
     columns = {metric: evaluation.of(variable, metric) for metric in evaluation.metrics(variable)}
     rows = [[variable, *(heading(metric, units_of(scores)) for metric, scores in columns.items())]]
     for method in evaluation.methods:
@@ -91,6 +93,8 @@ def markdown_table(evaluation: Scores, variable: str) -> str:
     floor = evaluation.floor(variable)
     if floor is not None:
         rows.append([floor_label(floor), *(floor_cell(scores) for scores in columns.values())])
+    if len(columns) > MANY:
+        rows = [list(row) for row in zip(*rows, strict=True)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
