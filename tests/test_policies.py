@@ -227,7 +227,7 @@ def test_weights_of_the_joint_temperature_leave_more_than_one_sample_of_large_fi
 def test_a_head_that_has_learnt_temperatures_makes_members_of_their_variance():
     toy = heads_toy.linear_gaussian(8192, slope=0.0, length=1.0)
     head = DiffusionHead(toy.problem, mean=False, policy={"name": "horizon", "learnt": [0.7, 1.3]})
-    heads_toy.fitted(head, toy, steps=800, batch=128)
+    heads_toy.fitted(head, toy, steps=500, batch=128)
     for temperature in (0.7, 1.0, 1.3):
         head.policy.temperature = temperature
         residuals = heads_toy.drawn(head, toy, 64, times=32)

@@ -24,7 +24,7 @@ from finegrid.data import samples, synthetic
 from finegrid.data.patches import Record, cut, stacked, useful
 
 # Patches along a side of a synthetic region, and its days.
-_PATCHES, _TIMES = 4, 72
+_PATCHES, _TIMES = 4, 36
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,8 @@ class Regions:
         return f"{name}, test" if self.quarters else name
 
     def _learnt(self, patches: xr.Dataset) -> np.ndarray:
-        return ~in_quarter(patches) & ~(self._validated(patches) if self.quarters else False)
+        others = ~in_quarter(patches)
+        return others & ~self._validated(patches) if self.quarters else others
 
     def _validated(self, patches: xr.Dataset) -> np.ndarray:
         return in_quarter(patches, upper=True) if self.quarters else in_quarter(patches)
