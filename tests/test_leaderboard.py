@@ -9,6 +9,7 @@ import xarray as xr
 from finegrid.benchmark import find_task, run
 from finegrid.benchmark.leaderboard import Leaderboard
 from finegrid.benchmark.page import section
+from finegrid.benchmark.protocols import PROTOCOLS
 from finegrid.cli import main
 from finegrid.conventions import InputError
 from finegrid.data import open_fields
@@ -82,3 +83,34 @@ def test_a_task_goes_out_as_files_and_comes_back_as_an_entry(tmp_path, monkeypat
     assert "| theirs |" in told and "| bicubic |" in told
     kept = xr.open_dataset("theirs.nc")
     assert kept.sizes["time"] == 36
+
+
+class Told:
+    """An answer that only says that it was asked for."""
+
+    protocol = "warm"
+
+    def write(self, out):
+        out.mkdir()
+        (out / "warm.md").write_text("asked")
+
+    def markdown(self):
+        return "what was found"
+
+
+def test_a_protocol_is_asked_by_name_with_what_the_command_says(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def warm(task, methods, **options):
+        asked.append((task.name, methods, options))
+        return Told()
+
+    monkeypatch.setitem(PROTOCOLS, "warm", warm)
+    words = ("--methods", "bicubic,ridge", "--steps", "3", "--seeds", "2", "--out", tmp_path / "out")
+    assert finegrid("benchmark", "navy-winds-x4", "--protocol", "warm", *words) == 0
+    ((task, methods, options),) = asked
+    assert (task, methods, options["seeds"]) == ("navy-winds-x4", ["bicubic", "ridge"], 2)
+    assert options["settings"].steps == 3 and options["out"] == tmp_path / "out"
+    assert (tmp_path / "out" / "warm.md").exists() and "what was found" in capsys.readouterr().out
+    assert finegrid("benchmark", "navy-winds-x4", "--protocol", "warn") == 2
+    assert "Did you mean 'warm'" in capsys.readouterr().err

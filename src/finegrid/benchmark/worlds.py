@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,12 +47,12 @@ class Forecasts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForecastTask(Task):
+class ForecastTask(Task, ABC):
     """A task that has forecasts of its own."""
 
+    @abstractmethod
     def forecasts(self) -> Forecasts:
         """Forecasts of systems, with what they are verified against."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
