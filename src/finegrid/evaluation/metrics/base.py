@@ -187,4 +187,5 @@ def loaded(field: xr.DataArray, part: slice) -> Array:
     """Values (..., time, y, x) of some times as float64, infinite ones as missing."""
     dims = [dim for dim in ("member", "time", "y", "x") if dim in field.dims]
     values = np.asarray(field.transpose(*dims).isel(time=part).values, dtype=np.float64)
-    return np.where(np.isfinite(values), values, np.nan)
+    infinite = np.isinf(values)
+    return np.where(infinite, np.nan, values) if infinite.any() else values
