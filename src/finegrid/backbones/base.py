@@ -8,7 +8,8 @@ sample, such as a noise level or the noise that makes a member, which acts throu
 
 Every backbone takes the same keywords for the problem (`inputs`, `outputs`, `factor`, `shape`, `static`, `fine`,
 `condition`, `padding`) and its own for its size (`width`, `depth`, ...). `shape` is that of the coarse grid, which a
-network with learned position embeddings is tied to; a fully convolutional one ignores it.
+network with learned position embeddings is tied to; a fully convolutional one ignores it. A network that halves its
+grid says by `stride` of how many coarse cells the corner of a window must be a multiple (`windows`).
 """
 
 from __future__ import annotations

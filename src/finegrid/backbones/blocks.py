@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finegrid.backbones.windows import Window
 from finegrid.conventions import InputError
 
 PADDINGS = ("replicate", "zeros", "circular-longitude")
@@ -150,6 +151,7 @@ class Stem(nn.Module):
         self.static, self.fine, self.factor = static, fine, factor
         self.weather = Convolution(inputs + fine * factor[0] * factor[1], width, padding=padding)
         self.embedding = nn.Parameter(0.1 * torch.randn(1, embedding, *shape)) if embedding else None
+        self.window: Window | None = None
         place = static * factor[0] * factor[1] + embedding
         self.place = Convolution(place, width, padding=padding, bias=False) if place else None
 
@@ -159,10 +161,15 @@ class Stem(nn.Module):
         features: Tensor = self.weather(coarse)
         place = []
         if self.embedding is not None:
-            place.append(_checked_position(self.embedding, coarse.shape))
+            place.append(_checked_position(of_window(self.embedding, self.window), coarse.shape))
         if self.static:
             place.append(unshuffle(checked_static(static, self.static), self.factor))
         return features if self.place is None else features + self.place(torch.cat(place, dim=1))
+
+
+def of_window(positions: Tensor, window: Window | None) -> Tensor:
+    """What was learnt for places, on a window of the domain; all of it without one."""
+    return positions if window is None else window.of(positions)
 
 
 def _checked_position(embedding: Tensor, shape: torch.Size) -> Tensor:

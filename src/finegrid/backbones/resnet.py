@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finegrid.backbones.blocks import Convolution, ResidualBlock, Stem, quiet, shuffle
+from finegrid.backbones.blocks import Convolution, ResidualBlock, Stem, of_window, quiet, shuffle
+from finegrid.backbones.windows import Window
 
 
 class ResNet(nn.Module):
@@ -63,6 +64,7 @@ class ResNet(nn.Module):
             ResidualBlock(width, padding=padding, dropout=dropout, condition=condition) for _ in range(depth)
         )
         self.leave = quiet(Convolution(width, outputs * fy * fx, padding=padding))
+        self.window: Window | None = None
         self.cell_bias = nn.Parameter(torch.zeros(1, outputs, fy * h, fx * w)) if cell_bias else None
 
     def forward(
@@ -76,4 +78,4 @@ class ResNet(nn.Module):
         for block in self.blocks:
             features = block(features, condition)
         made = shuffle(self.leave(entered + features), self.factor)
-        return made if self.cell_bias is None else made + self.cell_bias
+        return made if self.cell_bias is None else made + of_window(self.cell_bias, self.window)

@@ -68,7 +68,7 @@ class UNet(nn.Module):
             padding=padding,
         )
         self.around = padding == "circular-longitude"
-        self.depth = depth
+        self.depth, self.stride = depth, 2**depth
         widths = [width * 2**level for level in range(depth + 1)]
         block = functools.partial(ResidualBlock, padding=padding, dropout=dropout, condition=condition)
         self.top = block(width)

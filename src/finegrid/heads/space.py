@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from finegrid.backbones import Backbone
 from finegrid.backbones.blocks import repeated
+from finegrid.backbones.windows import Tiles
 from finegrid.heads.base import Conditions, Place, Projection
 
 
@@ -43,6 +44,7 @@ class Seen:
         start: transformed first guess (batch, output, H, W).
         unit: what a residual of one is in transformed units (output, 1, 1).
         given: what the batch was made from.
+        tiles: tiles in which networks answer; None where they see the domain at once.
     """
 
     coarse: Tensor
@@ -51,6 +53,7 @@ class Seen:
     start: Tensor
     unit: Tensor
     given: Conditions
+    tiles: Tiles | None = None
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -77,6 +80,8 @@ class Seen:
         """The answer of a network that sees the batch and further fields on the fine grid."""
         fields = [each for each in (self.fine, *more) if each is not None]
         joined = torch.cat(fields, dim=1) if fields else None
+        if self.tiles is not None:
+            return self.tiles.through(network, self.coarse, self.static, joined, condition)
         answer: Tensor = network(self.coarse, self.static, joined, condition)
         return answer
 
@@ -109,6 +114,7 @@ class Space(nn.Module):
         super().__init__()
         self.links, self.factor, self.sees_reference = tuple(links), factor, sees_reference
         self.place = place
+        self.tiles: Tiles | None = None
         self.register_buffer("gain", gain.float().reshape(-1, 1, 1), persistent=False)
         self.register_buffer("scale", scale.float().reshape(-1, 1, 1), persistent=False)
 
@@ -121,7 +127,7 @@ class Space(nn.Module):
         """What networks see: the features, and departures of the first guess from its block means."""
         start = self._each(given.reference, lambda link, values: link.forward(values, torch))
         departure = self._departure(start, given) if self.sees_reference else None
-        return Seen(given.features, departure, self.place.static, start, self.gain, given)
+        return Seen(given.features, departure, self.place.static, start, self.gain, given, self.tiles)
 
     def residual(self, fine: Tensor, seen: Seen) -> Tensor:
         """Physical fields as residuals (batch, output, H, W); 0 where they are missing."""
