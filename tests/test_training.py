@@ -497,7 +497,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_all_samples_come_in_order_for_judging():
-    parts = [fine for fine, _ in samples(10).in_order(4)]
+    parts = [each.fine for each in samples(10).judged(4)]
     assert [len(part) for part in parts] == [4, 4, 2]
     assert torch.equal(torch.cat(parts), samples(10).fine)
 

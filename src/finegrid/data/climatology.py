@@ -47,9 +47,8 @@ class Climatology:
     @classmethod
     def of(cls, fields: xr.Dataset) -> Self:
         """The climatology of all fields; reads them once."""
-        months = fields.time.dt.month.values
-        found = {str(name): _moments(np.asarray(field.values), months) for name, field in fields.data_vars.items()}
-        return cls(*({name: each[index] for name, each in found.items()} for index in (0, 1)))
+        found = Moments().add(fields).climatology()
+        return cls(found.mean, found.deviation)
 
     def adopt(self, fields: xr.Dataset, own: Climatology, source: str) -> xr.Dataset:
         """Fields of another source, whose climatology is `own`, as if they were of this one; lazily.
@@ -88,15 +87,46 @@ class Climatology:
                 )
 
 
-def _moments(values: NDArray[np.float32], months: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
-    result = np.full((2, _MONTHS, *values.shape[1:]), np.nan, dtype=np.float32)
-    for month in np.unique(months):
-        chosen = values[months == month].astype(np.float64)
-        known = np.isfinite(chosen)
-        count = known.sum(axis=0)
-        mean = np.where(known, chosen, 0.0).sum(axis=0) / np.maximum(count, 1)
-        variance = (np.where(known, chosen - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1)
-        enough = count >= _LEAST
-        result[0, month - 1] = np.where(enough, mean, np.nan)
-        result[1, month - 1] = np.where(enough, np.sqrt(variance), np.nan)
-    return result[0], result[1]
+class Moments:
+    """Moments of fields month by month, from one block of times after the other.
+
+    Two blocks of counts n, m, means a, b and sums of squared departures s, t are one of n + m with the mean
+    a + (b - a) m / (n + m) and the sum s + t + (b - a)^2 n m / (n + m).
+
+    Source: Chan, Golub and LeVeque, The American Statistician 37(3), 1983.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[NDArray[np.float64], ...]] = {}
+
+    def add(self, fields: xr.Dataset) -> Moments:
+        """Count in the next block of times."""
+        months = fields.time.dt.month.values
+        for name, field in fields.data_vars.items():
+            values = np.asarray(field.values)
+            if str(name) not in self._sums:
+                self._sums[str(name)] = tuple(np.zeros((_MONTHS, *values.shape[1:])) for _ in range(3))
+            for month in np.unique(months):
+                self._merge(self._sums[str(name)], month - 1, values[months == month].astype(np.float64))
+        return self
+
+    @staticmethod
+    def _merge(sums: tuple[NDArray[np.float64], ...], month: int, values: NDArray[np.float64]) -> None:
+        count, mean, squares = (each[month] for each in sums)
+        known = np.isfinite(values)
+        more = known.sum(axis=0)
+        theirs = np.where(known, values, 0.0).sum(axis=0) / np.maximum(more, 1)
+        share = more / np.maximum(count + more, 1)
+        squares += (np.where(known, values - theirs, 0.0) ** 2).sum(axis=0) + (theirs - mean) ** 2 * count * share
+        mean += (theirs - mean) * share
+        count += more
+
+    def climatology(self) -> Climatology:
+        """The climatology of all that was counted in; months with few times have none."""
+        means, deviations = {}, {}
+        for name, (count, mean, squares) in self._sums.items():
+            enough = count >= _LEAST
+            deviation = np.sqrt(squares / np.maximum(count, 1))
+            means[name] = np.where(enough, mean, np.nan).astype(np.float32)
+            deviations[name] = np.where(enough, deviation, np.nan).astype(np.float32)
+        return Climatology(means, deviations)

@@ -76,6 +76,7 @@ def pair(
     variables: Mapping[str, str] | Sequence[str] | None = None,
     predictors: Sequence[str] = (),
     reach: float | None = None,
+    lazy: bool = False,
 ) -> Pair:
     """Bring coarse and fine fields together and into memory.
 
@@ -85,6 +86,8 @@ def pair(
         variables: fine names to predict, mapped to coarse names where these differ; None is all that both have.
         predictors: further coarse variables.
         reach: degrees around the fine domain within which the coarse file's own cells are wanted too; None for none.
+        lazy: leave the fields on disk and unchecked, and the grids without masks, for archives larger than memory:
+            whoever reads them block by block does both (`downscalers.archive`).
 
     Raises:
         InputError: on variables, units, times or domains that do not fit together, or values that are not numbers.
@@ -99,12 +102,14 @@ def pair(
     if reach is not None:
         inputs = replace(inputs, wide=surroundings(low, Grid.of(high), reach))
     fields, way = inputs.placed(_taken(low, inputs, sources[0]), sources[0])
-    for part, source in ((fields, sources[0]), (high, sources[1])):
-        check_values(part, source=source)
-    fields, high = fields.load(), high.load()
-    true_grid = _masked(Grid.of(high).masked(None), high)
+    true_grid, grid = Grid.of(high).masked(None), work.masked(None)
+    if not lazy:
+        for part, source in ((fields, sources[0]), (high, sources[1])):
+            check_values(part, source=source)
+        fields, high = fields.load(), high.load()
+        true_grid = _masked(true_grid, high)
     high = _extended(high, work)
-    grid = _masked(work.masked(None), high)
+    grid = grid if lazy else _masked(grid, high)
     factor = nesting(grid, inputs.grid)
     if factor is None:
         raise InputError(f"the coarse grid of {sources[0]} is not made of blocks of cells of {sources[1]}")

@@ -21,6 +21,7 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
+from finegrid.backbones.windows import Tiles
 from finegrid.bridge import to_dataset, to_tensor
 from finegrid.conventions import check_values, restore
 from finegrid.conventions.errors import provenance
@@ -37,6 +38,7 @@ from finegrid.downscalers.members import check_members
 from finegrid.downscalers.sources import adopted, remembered_climatology, state_of_climatology
 from finegrid.downscalers.store import digest, save
 from finegrid.downscalers.strength import FOLDS, judging_times, learn_strength
+from finegrid.downscalers.windows import Window, windows
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 
@@ -63,6 +65,7 @@ class Downscaler(ABC):
     _conservation: Conservation | None = field(default=None, init=False, repr=False)
     _adjustment: Adjustment | None = field(default=None, init=False, repr=False)
     _climatology: Climatology | None = field(default=None, init=False, repr=False)
+    _tiles: Tiles | None = field(default=None, init=False, repr=False)
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
@@ -145,14 +148,23 @@ class Downscaler(ABC):
         self, given: xr.Dataset, *, members: int = 1, seed: int = 0, times: slice = slice(None), source: str = "input"
     ) -> Iterator[xr.Dataset]:
         """Fine fields of what `read` gave, in consecutive blocks of some of its times."""
-        domain = self.domain
         check_members(members, self.name, random=self.random)
-        for block, inner in self._windows(range(given.sizes["time"])[times], given.sizes["time"], members):
-            fields = given.isel(time=block).load()
-            check_values(fields, source=source, part=fields.sizes["time"] < given.sizes["time"])
-            fine = self._known(self._members(fields, members, seed), fields)[:, inner]
-            dataset = to_dataset(fine, domain.layout, fields.time[inner])
-            yield restore(domain.described(dataset), domain.names)
+        count = given.sizes["time"]
+        for window in windows(range(count)[times], count, steps=self.times_at_once(members), reach=self._reach):
+            yield self.block(given.isel(time=window.read), window, members=members, seed=seed, source=source)
+
+    def block(
+        self, fields: xr.Dataset, window: Window, *, members: int = 1, seed: int = 0, source: str = "input"
+    ) -> xr.Dataset:
+        """Fine fields of one window of what `read` gave: of its times, or of those inside that are asked for."""
+        fields, domain = fields.load(), self.domain
+        check_values(fields, source=source, part=window.part)
+        fine = self._known(self._members(fields, members, seed), fields)[:, window.inner]
+        return restore(domain.described(to_dataset(fine, domain.layout, fields.time[window.inner])), domain.names)
+
+    def times_at_once(self, members: int) -> int:
+        """How many times `blocks` predicts together."""
+        return max(1, min(512, _BLOCK_VALUES // (self.domain.grid.size * len(self.domain.outputs) * members)))
 
     def read(self, coarse: xr.Dataset, *, source: str = "input", reference: xr.Dataset | None = None) -> xr.Dataset:
         """Coarse fields as the downscaler works with them: on its cells, in its units, adjusted; lazily."""
@@ -174,6 +186,17 @@ class Downscaler(ABC):
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
         return self.conservation.project(self._fields(coarse), self.conservation.given(coarse))
+
+    def in_tiles(self, size: int | None) -> Self:
+        """The same downscaler, its networks answering for so many coarse cells a side at a time.
+
+        Fields are the same; it takes less memory on large domains. Methods without networks have nothing to cut.
+
+        Raises:
+            InputError: on a size below one.
+        """
+        self._tiles = None if size is None else Tiles(size)
+        return self
 
     @property
     def random(self) -> bool:
@@ -285,12 +308,3 @@ class Downscaler(ABC):
         """Fix the domain and the constraint, before anything is learnt."""
         self._domain = Domain.of(matched)
         self._conservation = Conservation.of(self.constraint, matched, self._domain)
-
-    def _windows(self, wanted: range, count: int, members: int) -> Iterator[tuple[slice, slice]]:
-        """Blocks of times with the neighbours that a prediction needs, and which part of each is the block itself."""
-        cells = self.domain.grid.size * len(self.domain.outputs) * members
-        size = max(1, min(512, _BLOCK_VALUES // cells))
-        for start in range(wanted.start, wanted.stop, size):
-            stop = min(start + size, wanted.stop)
-            first, last = max(0, start - self._reach), min(count, stop + self._reach)
-            yield slice(first, last), slice(start - first, stop - first)

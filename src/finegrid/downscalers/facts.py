@@ -48,14 +48,13 @@ class Facts:
         fine = [matched.fine[name].values for name in domain.outputs]
         coarse = [matched.coarse[name].values for name in domain.outputs]
         low, high = [float(np.nanmin(each)) for each in fine], [float(np.nanmax(each)) for each in fine]
-        return cls(
-            domain,
-            {
-                "scale": [float(np.nanmean(np.abs(each), dtype=np.float64)) or 1.0 for each in coarse],
-                "low": low,
-                "high": [top if top > bottom else bottom + 1.0 for bottom, top in zip(low, high, strict=True)],
-            },
-        )
+        return cls.known(domain, [float(np.nanmean(np.abs(each), dtype=np.float64)) for each in coarse], low, high)
+
+    @classmethod
+    def known(cls, domain: Domain, scale: Sequence[float], low: Sequence[float], high: Sequence[float]) -> Self:
+        """The facts by numbers of each output: mean size of coarse values, lowest and highest fine ones."""
+        tops = [top if top > bottom else bottom + 1.0 for bottom, top in zip(low, high, strict=True)]
+        return cls(domain, {"scale": [each or 1.0 for each in scale], "low": list(low), "high": tops})
 
     def made(self, table: Table, names: Sequence[str] = ()) -> Constraint:
         """The constraint of a table for some variables, by default for all that it can be for.

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
+from finegrid.backbones.windows import Tiles
 from finegrid.bridge import Layout, to_tensor
 from finegrid.conventions import InputError
 from finegrid.conventions.components import table_of
@@ -28,11 +31,12 @@ from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, steps_since_epoch, useful_cycles
 from finegrid.data.splits import Indices
 from finegrid.data.transforms import fit_transform
+from finegrid.downscalers.archive import learn_from_archive
 from finegrid.downscalers.augmenting import symmetries
 from finegrid.downscalers.base import Downscaler, State
 from finegrid.downscalers.codecs import take_codecs
 from finegrid.downscalers.conservation import Conservation
-from finegrid.downscalers.fitting import Fitting, not_fitted
+from finegrid.downscalers.fitting import Fitting, not_fitted, whole_or_nothing
 from finegrid.downscalers.nested import first_guesses, nested, unfitted
 from finegrid.downscalers.plan import Plan, Table, backbone_of, kind_of, part
 from finegrid.heads import Draws, Head
@@ -41,6 +45,8 @@ from finegrid.training import Samples, Settings, chosen_device, train
 # Fine cells in a call of the network: more of them leave the caches.
 _CELLS = 1 << 17
 _USUAL_MEMBERS = 20
+# Fine cells beyond which a domain is cut in tiles of half as many, unless the user says how.
+_LARGE = 1 << 21
 # Settings that may change when a run goes on: when to save, and what is lowered after a loss that was no number.
 _FREE = ("checkpoint_minutes", "learning_rate", "clip")
 # Times from which a head learns, after training, how far it is off (a covariance needs many), and their fine cells.
@@ -83,6 +89,28 @@ class NeuralDownscaler(Downscaler):
     _plan: Plan | None = field(default=None, init=False, repr=False)
     _head: Head | None = field(default=None, init=False, repr=False)
     _outcome: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _notes_of_archive: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def fit(
+        self,
+        coarse: xr.Dataset,
+        fine: xr.Dataset,
+        *,
+        static: xr.Dataset | Sequence[xr.Dataset] | None = None,
+        validate: float | xr.DataArray = 0.1,
+        folder: str | Path | None = None,
+        resume: bool = False,
+        progress: bool = False,
+    ) -> Self:
+        """Learn from whole fields in memory, or with `settings.patch` from patches of fields that may be on disk."""
+        how = {"static": static, "validate": validate, "folder": folder, "resume": resume, "progress": progress}
+        if self.settings.patch is None:
+            return super().fit(coarse, fine, **how)  # type: ignore[arg-type]
+        self.__dict__ = vars(type(self)(**self.options))
+        with whole_or_nothing(self):
+            where = None if folder is None else Path(folder)
+            learn_from_archive(self, coarse, fine, validate, Fitting(static, where, resume, progress))
+        return self
 
     def _learn(self, matched: Pair, fit_block: Indices, validate_block: Indices, how: Fitting) -> None:
         torch.manual_seed(self.settings.seed)
@@ -132,7 +160,7 @@ class NeuralDownscaler(Downscaler):
         plan, head = self._trained
         device = chosen_device(self.settings.device)
         self.conservation.to(device)
-        head.placed(device)
+        head.placed(device).tiled(self._tiles or _usual_tiles(self.domain.grid.size, self.domain.factor))
         given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse))
         keys = [int(step) for step in steps_since_epoch(coarse.time, self.domain.step_seconds)]
         # Members of a few times rather than times of a few members: what the network sees is made once.
@@ -285,7 +313,14 @@ class NeuralDownscaler(Downscaler):
     def _summary(self) -> dict[str, Any]:
         return {"training": {name: value for name, value in self._outcome.items() if name != "records"}}
 
+    def _notes(self) -> list[str]:
+        return list(self._notes_of_archive)
+
     @property
     def training_log(self) -> list[dict[str, float]]:
         """Records of the training run: step, loss, validation_loss, learning_rate, seconds."""
         return list(self._outcome.get("records", []))
+
+
+def _usual_tiles(cells: int, factor: tuple[int, int]) -> Tiles | None:
+    return None if cells <= _LARGE else Tiles(max(1, math.isqrt(_LARGE // 2 // (factor[0] * factor[1]))))

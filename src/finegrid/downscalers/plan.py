@@ -75,11 +75,18 @@ class Plan:
         return cls(layout, tuple(links), gain, scale, static, sees_reference)
 
     def head(
-        self, head: Table, backbone: Table, loss: Table | None, conservation: Conservation, *, networks: int
+        self,
+        head: Table,
+        backbone: Table,
+        loss: Table | None,
+        conservation: Conservation,
+        *,
+        networks: int,
+        place: Place | None = None,
     ) -> Head:
-        """An untrained head."""
+        """An untrained head for the domain, or for a `place` within it that is no domain around the Earth."""
         name, kind = word_of(head), kind_of(head)
-        problem, given = self._problem(backbone, conservation), {}
+        problem, given = self._problem(backbone, place or self.place(conservation), whole=place is None), {}
         if kind.losses:
             words = ("prediction", "truth", "weight")
             given["loss"] = bind(loss or kind.usual_loss, kind.losses, f"loss of the head {name}", *words)
@@ -92,30 +99,31 @@ class Plan:
         every = [build(head, HEADS, "head", problem=problem, **given) for _ in range(networks)]
         return every[0] if networks == 1 else Committee(every)
 
-    def _problem(self, backbone: Table, conservation: Conservation) -> Problem:
+    def _problem(self, backbone: Table, place: Place, *, whole: bool) -> Problem:
         """What heads are built for."""
         layout = self.layout
+        rows, columns = (size // cells for size, cells in zip(place.weight.shape, layout.factor, strict=True))
         make = functools.partial(
             _built,
             backbone,
             inputs=layout.channels,
             factor=layout.factor,
-            shape=layout.coarse_grid.shape,
+            shape=(rows, columns),
             static=0 if self.static is None else len(self.static.data_vars),
-            padding="circular-longitude" if layout.coarse_grid.periodic else "replicate",
+            padding="circular-longitude" if whole and layout.coarse_grid.periodic else "replicate",
         )
         space = Space(
             links=self.links,
             gain=self.gain,
             scale=self.scale,
             factor=layout.factor,
-            place=self._place(conservation),
+            place=place,
             sees_reference=self.sees_reference,
         )
         first_guess = len(layout.outputs) if self.sees_reference else 0
         return Problem(space, make, fine=first_guess, variables=layout.outputs, inputs=layout.channels)
 
-    def _place(self, conservation: Conservation) -> Place:
+    def place(self, conservation: Conservation) -> Place:
         """The domain as the head sees it; static fields in units of their variation over it."""
         grid = self.layout.grid
         valid = 1.0 if grid.mask is None else grid.mask

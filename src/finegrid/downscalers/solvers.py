@@ -93,9 +93,15 @@ class RidgePenalty(Solver):
     def path(self, predictors: Tensor, targets: Tensor, strengths: Sequence[float]) -> Iterator[Tensor]:
         gram, moments = predictors.mT @ predictors, predictors.mT @ targets
         for penalty in strengths:
-            ridge = torch.full((gram.shape[-1],), penalty, dtype=gram.dtype)
-            ridge[-1] = _FREE
+            ridge = self.penalties_of(gram.shape[-1], penalty)
             yield torch.cholesky_solve(moments, torch.linalg.cholesky(gram + torch.diag(ridge)))
+
+    @staticmethod
+    def penalties_of(width: int, penalty: float) -> Tensor:
+        """The penalty of each predictor; next to none of the last one."""
+        ridge = torch.full((width,), penalty, dtype=torch.float64)
+        ridge[-1] = _FREE
+        return ridge
 
 
 @dataclass(kw_only=True)

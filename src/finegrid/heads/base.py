@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from finegrid.backbones.windows import Tiles
+from finegrid.backbones.windows import Tiles, Window
 from finegrid.heads.draws import Draws
 
 
@@ -44,6 +44,10 @@ class Conditions:
     def at(self, indices: Tensor | slice) -> Self:
         """The conditions of some samples."""
         return self._each(lambda values: values[indices])
+
+    def within(self, window: Window) -> Self:
+        """The conditions on a window of the domain."""
+        return self._each(window.of)
 
     def repeated(self, members: int) -> Self:
         """The conditions of several members, one member after the other."""
@@ -82,6 +86,11 @@ class Place:
     latitude: Tensor | None = None
     longitude: Tensor | None = None
 
+    def within(self, window: Window, project: Projection, penalty: Projection | None = None) -> Self:
+        """A window of the domain, with the constraint there."""
+        cut: dict[str, Any] = {name: window.of(each) for name, each in vars(self).items() if isinstance(each, Tensor)}
+        return replace(self, project=project, penalty=penalty, **cut)
+
     def to(self, device: torch.device | str) -> Self:
         """The same on another device; the constraint's own tensors are its owner's to move."""
         tensors: dict[str, Any] = {
@@ -98,6 +107,8 @@ class Head(nn.Module, ABC):
     losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = {}
     """By which it can be trained, by name; empty where the head brings its own."""
     usual_loss: ClassVar[str | Mapping[str, Any]] = ""
+    settles_shapes: ClassVar[bool] = False
+    """Whether `settle` learns all that is bound to the shape of the domain, so that patches can teach the rest."""
     usual_backbone: ClassVar[Mapping[str, Any]] = {"name": "resnet"}
     """The network that it works best with; heads that see fields on the fine grid need one that has room for them."""
 
@@ -126,6 +137,15 @@ class Head(nn.Module, ABC):
         for module in self.modules():
             if hasattr(module, "tiles"):
                 module.tiles = tiles  # type: ignore[assignment]
+        return self
+
+    def moved(self, place: Place | None) -> Self:
+        """The head at another place of the same size, such as another patch of a domain; None leaves it where it is."""
+        if place is not None:
+            own = next(module.place for module in self.modules() if isinstance(getattr(module, "place", None), Place))
+            for module in self.modules():
+                if getattr(module, "place", None) is own:
+                    module.place = place  # type: ignore[assignment]
         return self
 
     def placed(self, device: torch.device | str) -> Self:

@@ -48,6 +48,7 @@ class DressedHead(Head):
 
     losses: ClassVar[Mapping[str, Callable[..., Tensor]]] = LOSSES
     usual_loss: ClassVar[str] = "mse"
+    settles_shapes: ClassVar[bool] = True
     deviations: Tensor
 
     def __init__(self, problem: Problem, *, loss: Loss, noise: Table = "smooth", deviation: str = "output") -> None:

@@ -18,7 +18,7 @@ distribution names its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class ParametricHead(GenerativeHead):
         variables: other families for some of the variables, by name of the variable.
         noise: base noise by which cells go together, by name or table; its values have to be normal.
     """
+
+    settles_shapes: ClassVar[bool] = True
 
     def __init__(
         self,

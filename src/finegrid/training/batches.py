@@ -1,4 +1,4 @@
-"""Training samples in memory, and the order in which a run sees them.
+"""Training samples, and the order in which a run sees them: in memory (`Samples`), or wherever a `Source` has them.
 
 The order is a function of the seed and the step alone, so that a run that was killed and resumed sees what an
 uninterrupted one would have seen.
@@ -8,12 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
-from finegrid.heads import Conditions
+from finegrid.heads import Conditions, Place
 from finegrid.training.augmentation import SYMMETRIES, Symmetry, turned
+
+
+class Batch(NamedTuple):
+    """What a training step sees.
+
+    Attributes:
+        fine: fine fields (sample, output, H, W), NaN where missing.
+        given: what is known about each.
+        place: where they are; None is the domain of the head.
+    """
+
+    fine: Tensor
+    given: Conditions
+    place: Place | None = None
+
+
+class Source(Protocol):
+    """Where samples come from."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, step: int, *, size: int, seed: int) -> Batch:
+        """The batch of a step, a function of seed and step alone."""
+
+    def judged(self, size: int) -> Iterator[Batch]:
+        """All samples, a batch at a time."""
+
+    def thinned(self, most: int) -> Self:
+        """At most so many of the samples, spread evenly over them."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +70,14 @@ class Samples:
         """Some samples."""
         return self.fine[indices], self.given.at(indices)
 
-    def in_order(self, batch: int) -> Iterator[tuple[Tensor, Conditions]]:
+    def batch(self, step: int, *, size: int, seed: int) -> Batch:
+        """The batch of a step, a function of seed and step alone."""
+        return Batch(*batch_at(step, self, batch=size, seed=seed))
+
+    def judged(self, size: int) -> Iterator[Batch]:
         """All samples, a batch at a time."""
-        for start in range(0, len(self), batch):
-            yield self.at(slice(start, start + batch))
+        for start in range(0, len(self), size):
+            yield Batch(*self.at(slice(start, start + size)))
 
     def thinned(self, most: int) -> Samples:
         """At most so many of the samples, spread evenly over them."""

@@ -29,7 +29,7 @@ from torch import Tensor
 from finegrid.heads import Head
 from finegrid.training import checkpoint, divergence
 from finegrid.training.augmentation import mixed
-from finegrid.training.batches import Samples, batch_at
+from finegrid.training.batches import Source
 from finegrid.training.checkpoint import Progress, State
 from finegrid.training.device import chosen_device
 from finegrid.training.divergence import Diverged, check_finite, diverged
@@ -71,10 +71,10 @@ class Outcome:
 
 def train(
     head: Head,
-    samples: Samples,
+    samples: Source,
     settings: Settings,
     *,
-    validation: Samples | None = None,
+    validation: Source | None = None,
     folder: Path | None = None,
     fingerprint: str = "",
     resume: bool = False,
@@ -126,7 +126,7 @@ def train(
 class _Run:
     """Weights, optimiser and counters of one run."""
 
-    def __init__(self, head: Head, samples: Samples, settings: Settings, device: torch.device) -> None:
+    def __init__(self, head: Head, samples: Source, settings: Settings, device: torch.device) -> None:
         self.head, self.samples, self.settings, self.device = head, samples, settings, device
         self.average = copy.deepcopy(head).eval()
         self.best: dict[str, Tensor] = {}
@@ -153,7 +153,7 @@ class _Run:
         fitting = int(_FOR_STEPS * self.settings.budget / statistics.median(times[1:]))
         return max(1, min(fitting, self.settings.steps or fitting))
 
-    def go(self, log: Log, validation: Samples | None, folder: Path | None, fingerprint: str, ctrl_c: HeldBack) -> None:
+    def go(self, log: Log, validation: Source | None, folder: Path | None, fingerprint: str, ctrl_c: HeldBack) -> None:
         """Steps until the plan, the patience or the budget ends."""
         before, started = self.progress.seconds, time.perf_counter()
         saved, losses = started, []
@@ -185,7 +185,8 @@ class _Run:
         rate = SCHEDULES[settings.schedule](progress.step, progress.steps, settings.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
-        fine, given = batch_at(progress.step, self.samples, batch=settings.batch, seed=settings.seed)
+        fine, given, place = self.samples.batch(progress.step, size=settings.batch, seed=settings.seed)
+        self.head.moved(place)
         if settings.mixup:
             fine, given = mixed(fine, given, settings.mixup, seed=settings.seed, step=progress.step)
         self.head.train()
@@ -219,7 +220,7 @@ class _Run:
             if name not in weights:
                 kept.copy_(own[name])
 
-    def _judge(self, log: Log, validation: Samples | None, loss: float) -> None:
+    def _judge(self, log: Log, validation: Source | None, loss: float) -> None:
         self._counted()
         judged = float("nan") if validation is None else self._validation_loss(validation)
         if validation is not None and not abs(judged) < float("inf"):
@@ -233,9 +234,10 @@ class _Run:
         log.record(self.progress.step, **values, seconds=round(self.progress.seconds, 3))
 
     @torch.no_grad()
-    def _validation_loss(self, validation: Samples) -> float:
+    def _validation_loss(self, validation: Source) -> float:
         with self._precision():
-            values = [self.average.loss(fine, given) for fine, given in validation.in_order(4 * self.settings.batch)]
+            batches = validation.judged(4 * self.settings.batch)
+            values = [self.average.moved(place).loss(fine, given) for fine, given, place in batches]
         return float(torch.cat(values).double().mean())
 
     def _exhausted(self) -> bool:

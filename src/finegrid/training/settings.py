@@ -22,6 +22,9 @@ class Settings:
     norm of the gradient, `patience` the number of validations without progress before stopping.
     `augment: flips` mirrors and turns training samples at random, where fields have no direction (`augmentation`).
     `mixup` is the alpha of Beta(alpha, alpha) by which samples of a batch are mixed with each other (0: none).
+    `patch` is the side, in coarse cells, of the windows of the domain that a step sees of an archive that is read piece
+    by piece (None: whole fields, in memory); windows are drawn by area, or lowlands, hills and mountains alike with
+    `balance: elevation`.
     `tensorboard` also writes events for TensorBoard beside the log.
     """
 
@@ -35,6 +38,8 @@ class Settings:
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     clip: PositiveFloat | None = 1.0
     augment: Literal["none", "flips"] = "none"
+    patch: PositiveInt | None = None
+    balance: Literal["area", "elevation"] = "area"
     mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     patience: PositiveInt | None = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
