@@ -16,7 +16,8 @@ from finegrid.data.climatology import Climatology, Moments
 from finegrid.data.coarsen import coarsen
 from finegrid.data.pairs import pair
 from finegrid.data.synthetic import Climate, generate
-from finegrid.downscalers import NeuralDownscaler, Ridge, load
+from finegrid.downscalers import Bilinear, MeanMap, NeuralDownscaler, Ridge, load
+from finegrid.downscalers.archive import fit_in_pieces
 from finegrid.downscalers.archive.blocks import Archive, ahead
 from finegrid.downscalers.archive.patches import Patches, chances, cut, joined, windows_of
 from finegrid.heads import HEADS, Conditions
@@ -243,3 +244,12 @@ def test_what_is_no_number_is_found_on_the_way(fields, tmp_path: Path) -> None:
     write(spoilt, tmp_path / "fine.zarr")
     with pytest.raises(InputError, match="infinite values"):
         network().fit(coarse, open_fields(tmp_path / "fine.zarr", chunks={"time": 7}))
+
+
+@pytest.mark.parametrize("kind", [Ridge, Bilinear])
+def test_simple_methods_learn_in_pieces_what_they_learn_in_memory(kind, fields, stored) -> None:
+    coarse, fine, _ = fields
+    pieces, whole = fit_in_pieces(kind(), *stored), kind().fit(coarse, fine)
+    np.testing.assert_allclose(pieces.predict(coarse).tas, whole.predict(coarse).tas, atol=2e-3)
+    with pytest.raises(InputError, match="in one pass"):
+        fit_in_pieces(MeanMap(), *stored)

@@ -103,7 +103,10 @@ def _split(fields: xr.Dataset, split: dict[str, float | str | int], sources: str
 def at_times(fields: xr.Dataset, indices: NDArray[np.intp]) -> xr.Dataset:
     """The fields at some of their times, in their own words."""
     standard, names = harmonise(fields)
-    return _kept(restore(standard.isel(time=indices), names), fields)
+    whole = len(indices) > 1 and indices[-1] - indices[0] == len(indices) - 1 and bool((np.diff(indices) == 1).all())
+    # A slice keeps lazy fields in the pieces in which they are stored.
+    chosen = slice(int(indices[0]), int(indices[-1]) + 1) if whole else indices
+    return _kept(restore(standard.isel(time=chosen), names), fields)
 
 
 def in_period(fields: xr.Dataset, period: str | None, option: str = "--time") -> xr.Dataset:

@@ -101,5 +101,10 @@ def load(folder: Path, *, fingerprint: str) -> State:
     return State(Progress(**json.loads(metadata["progress"])), random=tensors["random"], **groups)
 
 
+def forget(folder: Path) -> None:
+    """Remove the state of a run that nobody will go on with."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def _group(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{group}/"): each for name, each in tensors.items() if name.startswith(f"{group}/")}

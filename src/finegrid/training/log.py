@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +26,10 @@ class Log:
     def __init__(
         self, folder: Path | None, *, steps: int, start: int = 0, bar: bool, tensorboard: bool = False
     ) -> None:
-        self.records: list[dict[str, Any]] = []
-        self._file = None if folder is None else (folder / FILE).open("a" if start else "w", encoding="utf-8")
+        self.records: list[dict[str, Any]] = [] if folder is None or not start else _until(start, folder / FILE)
+        self._file = None if folder is None else (folder / FILE).open("w", encoding="utf-8")
+        for each in self.records:
+            self._write(each)
         self._events = _events(folder) if tensorboard and folder is not None else None
         self._bar = _bar(steps, start) if bar else None
         self._loss = ""
@@ -56,12 +59,25 @@ class Log:
         self.records.append({"step": step, **known})
         shown = [f"{name} {known[key]:.4g}" for key, name in _SHOWN.items() if key in known]
         self._loss = ", ".join(shown)
-        if self._file is not None:
-            self._file.write(json.dumps({"step": step, **known}) + "\n")
-            self._file.flush()
+        self._write({"step": step, **known})
         if self._events is not None:
             for name, value in known.items():
                 self._events.add_scalar(name, value, step)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+
+def _until(step: int, path: Path) -> list[dict[str, Any]]:
+    """What a run that goes on has noted until then; what it noted later, before it was killed, happens again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records: list[dict[str, Any]] = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):  # cut short by a kill
+            records.append(json.loads(line))
+    return [each for each in records if each["step"] <= step]
 
 
 _SHOWN = {"loss": "loss", "validation_loss": "validation"}

@@ -35,6 +35,7 @@ from finegrid.training.device import chosen_device
 from finegrid.training.divergence import Diverged, check_finite, diverged
 from finegrid.training.interruption import HeldBack
 from finegrid.training.log import Log
+from finegrid.training.ranks import Ranks
 from finegrid.training.schedule import SCHEDULES
 from finegrid.training.settings import Settings
 
@@ -95,17 +96,20 @@ def train(
     Raises:
         Interrupted: on Ctrl-C when there is a folder, after saving the state.
         Diverged: when the loss is not a number, after saving the last good state when there is a folder.
+            The checkpoint of a run that has ended stays until its folder is complete (`checkpoint.forget`).
         InputError: when there is nothing to resume from.
     """
     device = chosen_device(settings.device)
-    run = _Run(head.to(device), samples.to(device), settings, device)
+    ranks = Ranks.joined(device)
+    run = _Run(head.to(device), samples.to(device), settings, device, ranks)
     judged = None if validation is None or not len(validation) else validation.to(device)
     if resume and folder is not None:
         run.restore(checkpoint.load(folder, fingerprint=fingerprint))
     else:
-        run.progress.steps = run.planned_steps()
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        run.progress.steps = int(ranks.agreed(run.planned_steps()))
+    folder, progress = (folder, progress) if ranks.own == 0 else (None, False)
+    if folder is not None and not resume:
+        checkpoint.save(run.state(), folder, fingerprint=fingerprint)  # a killed run has as many steps when it goes on
     done, steps, events = run.progress.step, run.progress.steps, settings.tensorboard
     with Log(folder, steps=steps, start=done, bar=progress, tensorboard=events) as log, HeldBack() as ctrl_c:
         try:
@@ -117,18 +121,19 @@ def train(
                 raise divergence.kept(stop, run.good, folder, fingerprint) from None
             checkpoint.save(run.state(), folder, fingerprint=fingerprint)
             raise Interrupted(f"stopped at step {run.progress.step} of {run.progress.steps}") from None
-    run.finish(judged is not None)
     if folder is not None:
-        (folder / checkpoint.FILE).unlink(missing_ok=True)
+        checkpoint.save(run.state(), folder, fingerprint=fingerprint)
+    run.finish(judged is not None)
     return run.outcome(log, judged is not None)
 
 
 class _Run:
     """Weights, optimiser and counters of one run."""
 
-    def __init__(self, head: Head, samples: Source, settings: Settings, device: torch.device) -> None:
-        self.head, self.samples, self.settings, self.device = head, samples, settings, device
+    def __init__(self, head: Head, samples: Source, settings: Settings, device: torch.device, ranks: Ranks) -> None:
+        self.head, self.samples, self.settings, self.device, self.ranks = head, samples, settings, device, ranks
         self.average = copy.deepcopy(head).eval()
+        self.mean_loss = ranks.wrapped(head)
         self.best: dict[str, Tensor] = {}
         self.good: State | None = None
         self.optimiser = torch.optim.AdamW(
@@ -141,7 +146,7 @@ class _Run:
         """Steps that fit the budget, by the time of trial steps on a copy."""
         if self.settings.budget is None:
             return self.settings.steps or 1
-        trial = _Run(copy.deepcopy(self.head), self.samples, self.settings, self.device)
+        trial = _Run(copy.deepcopy(self.head), self.samples, self.settings, self.device, self.ranks)
         trial.progress.steps = 1000
         times = []
         random = torch.get_rng_state()
@@ -159,7 +164,7 @@ class _Run:
         saved, losses = started, []
         if validation is not None:
             validation = validation.thinned(max(_JUDGES, self.every * self.settings.batch // _JUDGED_PART))
-        while self.progress.step < self.progress.steps:
+        while not self._ended():
             losses.append(self.step())
             now = time.perf_counter()
             self.progress.seconds = before + now - started
@@ -167,8 +172,6 @@ class _Run:
             if self.progress.step % self.every == 0 or self.progress.step == self.progress.steps:
                 self._judge(log, validation, torch.stack(losses).mean().item())
                 losses = []
-                if self._exhausted():
-                    break
             if folder is not None and now - saved > 60 * self.settings.checkpoint_minutes:
                 checkpoint.save(self.state(), folder, fingerprint=fingerprint)
                 saved = now
@@ -190,18 +193,20 @@ class _Run:
         if settings.mixup:
             fine, given = mixed(fine, given, settings.mixup, seed=settings.seed, step=progress.step)
         self.head.train()
+        fine, given, share = self.ranks.part(fine, given)
         with self._precision():
-            loss = self.head.loss(fine, given).mean()
+            loss = share * self.mean_loss(fine, given)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip or float("inf"))
+        loss = self.ranks.mean(loss.detach())
         check_finite(loss, norm, progress.step, settings)
         if progress.step % self.every == 0:
             self.good = self.state().copied()
         self.optimiser.step()
         self._follow()
         progress.step += 1
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -240,10 +245,14 @@ class _Run:
             values = [self.average.moved(place).loss(fine, given) for fine, given, place in batches]
         return float(torch.cat(values).double().mean())
 
+    def _ended(self) -> bool:
+        done = self.progress.step
+        return done >= self.progress.steps or (done > 0 and done % self.every == 0 and self._exhausted())
+
     def _exhausted(self) -> bool:
         patience, budget = self.settings.patience, self.settings.budget
         impatient = patience is not None and bool(self.best) and self.progress.stale >= patience
-        return impatient or (budget is not None and self.progress.seconds > budget)
+        return impatient or (budget is not None and self.ranks.agreed(self.progress.seconds) > budget)
 
     def _precision(self) -> Any:
         if not self._halves:

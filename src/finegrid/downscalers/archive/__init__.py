@@ -9,5 +9,6 @@ learning   how a network learns from them
 from __future__ import annotations
 
 from finegrid.downscalers.archive.learning import learn_from_archive, placeless
+from finegrid.downscalers.archive.survey import fit_in_pieces
 
-__all__ = ["learn_from_archive", "placeless"]
+__all__ = ["fit_in_pieces", "learn_from_archive", "placeless"]

@@ -61,6 +61,16 @@ class Archive:
             check_values(fields, part=True)
         return teachable(part), slice(times.start - first, times.stop - first)
 
+    def pieces_of(self, times: Indices) -> list[range]:
+        """The pieces that hold these times, without others."""
+        wanted, found = np.zeros(self.pair.fine.sizes["time"], dtype=bool), []
+        wanted[times] = True
+        for piece in self.pieces:
+            inside = piece.start + np.flatnonzero(wanted[piece.start : piece.stop])
+            runs = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1) if len(inside) else []
+            found += [range(int(run[0]), int(run[-1]) + 1) for run in runs]
+        return found
+
     def sample(self, times: Indices, most: int) -> Pair:
         """The pair at some of these times in memory, evenly spread, of at most so many bytes."""
         count = int(np.clip(most // step_bytes(self.pair), 2, len(times)))

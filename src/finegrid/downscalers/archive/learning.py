@@ -31,9 +31,8 @@ from finegrid.data.pairs import pair
 from finegrid.data.predictors import static_fields
 from finegrid.data.splits import Indices, check_training_times
 from finegrid.downscalers.archive.blocks import Archive, step_bytes
-from finegrid.downscalers.archive.normal import NormalEquations
 from finegrid.downscalers.archive.patches import Judged, Patches, PlaceAt, chances, joined, windows_of
-from finegrid.downscalers.archive.survey import Survey
+from finegrid.downscalers.archive.survey import SAMPLE_BYTES, one_pass, surveyed
 from finegrid.downscalers.conservation import Conservation, Given
 from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.fitting import Fitting, time_blocks
@@ -43,8 +42,8 @@ from finegrid.downscalers.strength import judging_times, learn_strength
 from finegrid.heads import Head, Place
 from finegrid.training import Samples, chosen_device, train
 
-# Bytes of the fine fields of a sample and of a shard; the first guess takes as much again.
-_SAMPLE_BYTES, _SHARD_BYTES = 128_000_000, 128_000_000
+# Bytes of the fine fields of a shard; the first guess takes as much again.
+_SHARD_BYTES = 128_000_000
 _JUDGED_TIMES, _JUDGED_WINDOWS = 12, 16
 # Fine cells from which a head learns, after training, how far it is off.
 _SETTLING_CELLS = 1 << 22
@@ -89,47 +88,22 @@ class _School:
 
     def __init__(self, of: Any, archive: Archive, fit: Indices, validate: Indices, how: Fitting) -> None:
         self.of, self.archive, self.fit, self.validate, self.how = of, archive, fit, validate, how
-        self.sample = archive.sample(fit, _SAMPLE_BYTES)
-        self.mean: Any = None
+        self.sample = archive.sample(fit, SAMPLE_BYTES)
         self._last: Tensor | None = None
 
     def survey(self) -> None:
         """Fix domain, constraint, climatology and first guess."""
-        of, everything = self.of, np.arange(self.sample.fine.sizes["time"])
+        of = self.of
         of._settle(self.sample)
-        self.mean = of._fresh_mean()
-        sums = []
-        if self.mean is not None and self.mean.learns:
-            if not isinstance(self.mean, LinearMap):
-                raise InputError(
-                    f"got mean: {self.mean.name} for training on patches; expected one that learns in one pass (ridge) "
-                    "or not at all (bilinear, conservative, null for none); change downscaler.mean, or leave "
-                    "training.patch out"
-                )
-            self.mean._learn(self.sample, everything, everything[:0], Fitting(self.how.static))
-            sums = [NormalEquations(self.mean)]
-        halo = of._reach
-        found = Survey(self.archive)
-        found.go(self._pieces(self.fit), sums, halo=halo, progress=self.how.progress)
-        self.pair = found.pair()
-        of._domain = Domain.of(self.pair.at(self.fit))
-        of._conservation = Conservation.built(of.constraint, found.facts(of.domain))
-        of._climatology = found.climatology()
-        self._take(sums)
-        if sums and len(self.validate):
-            found.go(self._pieces(self.validate), sums, halo=halo, progress=self.how.progress, counts=False)
-            self._last = sums[0].weights()
-
-    def _take(self, sums: Sequence[NormalEquations]) -> None:
-        """The first guess of the whole domain."""
-        of, mean = self.of, self.mean
-        if mean is None:
-            return
-        mean._domain, mean._conservation = of.domain, of._additive()
-        if sums and isinstance(mean, LinearMap):
-            mean._features = mean._known_features().remember(mean._known_features().numbers, of.domain)
-            mean._weights = sums[0].weights()
-        of._mean = mean
+        mean = of._mean = of._fresh_mean()
+        learner = one_pass(mean)
+        found = surveyed(of, learner, self.archive, self.sample, self.pieces(self.fit), self.how)
+        self.pair = found.survey.pair()
+        if mean is not None:
+            mean._domain, mean._conservation = of.domain, of._additive()
+        if found.sums and len(self.validate):
+            found.survey.go(self.pieces(self.validate), found.sums, halo=of._reach, progress=False, counts=False)
+            self._last = found.sums[0].weights()
 
     def train(self) -> None:
         """Learn from patches, and become the head of the domain."""
@@ -181,11 +155,11 @@ class _School:
             of._mean._weights = self._last
         if of.conservation.learns:
             chosen = judging_times(self.fit, self.validate, validates=True)
-            judged = replace(self.archive.sample(chosen, _SAMPLE_BYTES // 4), grid=of.domain.grid)
+            judged = replace(self.archive.sample(chosen, SAMPLE_BYTES // 4), grid=of.domain.grid)
             learn_strength(of.conservation, of.domain, judged, of.fields(judged.coarse))
 
     def _patches(self, plan: Plan, windows: Sequence[Window], place: Place, at: PlaceAt) -> Patches:
-        settings, pieces = self.of.settings, self._pieces(self.fit)
+        settings, pieces = self.of.settings, self.pieces(self.fit)
         one = max(1, len(pieces[0])) * step_bytes(self.pair)
         together = max(1, -(-settings.batch // len(pieces[0])), _SHARD_BYTES // one)
         height = _height(plan) if settings.balance == "elevation" else None
@@ -220,15 +194,9 @@ class _School:
         samples = plan.samples(replace(part, grid=self.of.domain.grid), given, self.of._reference(part.coarse))
         return Samples(*samples.at(inner))
 
-    def _pieces(self, times: Indices) -> list[range]:
+    def pieces(self, times: Indices) -> list[range]:
         """The pieces of the archive that hold these times, without others."""
-        wanted, found = np.zeros(self.archive.pair.fine.sizes["time"], dtype=bool), []
-        wanted[times] = True
-        for piece in self.archive.pieces:
-            inside = piece.start + np.flatnonzero(wanted[piece.start : piece.stop])
-            runs = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1) if len(inside) else []
-            found += [range(int(run[0]), int(run[-1]) + 1) for run in runs]
-        return found
+        return self.archive.pieces_of(times)
 
 
 def _check(of: Any) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finegrid.conventions import InputError
 from finegrid.data.pairs import Pair
 from finegrid.downscalers.features import Features, Prepared
 from finegrid.downscalers.linear import LinearMap
@@ -20,19 +19,12 @@ from finegrid.downscalers.solvers import RidgePenalty
 
 
 class NormalEquations:
-    """Sums of products for a linear map that has learnt from a sample.
-
-    Raises:
-        InputError: where it is no ridge regression.
-    """
+    """Sums of products for a ridge regression that has learnt from a sample."""
 
     def __init__(self, of: LinearMap) -> None:
         solver, features, weights, strength = of._solver(), of._known_features(), of._weights, of._strength
         if not isinstance(solver, RidgePenalty) or weights is None or strength is None:
-            raise InputError(
-                f"got '{of.name}' with the solver {type(solver).__name__} for an archive that is read in pieces; "
-                "expected a ridge regression; use ridge"
-            )
+            raise RuntimeError(f"'{of.name}' is no ridge regression that has learnt from a sample")
         self._of, self._features, self._known, self._solver = of, features, weights, solver
         self._strength = strength
         width = weights.shape[1]

@@ -1,0 +1,80 @@
+"""Two processes take the steps that one takes: the same losses, the same weights, one model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from finegrid.data import open_fields, write
+from finegrid.data.coarsen import coarsen
+from finegrid.data.synthetic import Climate, generate
+from finegrid.downscalers import load
+from finegrid.heads import Conditions
+from finegrid.training.ranks import Ranks
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    fine = generate(Climate(), times=60, shape=(16, 24), seed=3)[["tas"]].astype("float32")
+    write(fine, folder / "fine.nc")
+    write(coarsen(fine, 4), folder / "coarse.nc")
+    return folder
+
+
+def fitted(files: Path, out: Path, *launcher: str, more: str = "") -> subprocess.CompletedProcess[str]:
+    recipe = out.with_suffix(".yaml")
+    recipe.write_text(
+        f"data: {{coarse: {files / 'coarse.nc'}, fine: {files / 'fine.nc'}}}\n"
+        "downscaler: {name: neural, backbone: {name: resnet, width: 8, depth: 1, dropout: 0.0}, mean: ridge}\n"
+        f"training: {{budget: null, steps: 40, batch: 13, patience: null{more}}}\n"
+    )
+    command = [*launcher, "-m", "finegrid", "fit", str(recipe), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.mark.parametrize("more", ["", ", patch: 2"], ids=["whole fields", "patches"])
+def test_two_ranks_have_the_loss_curve_of_one(files: Path, tmp_path: Path, more: str) -> None:
+    one = fitted(files, tmp_path / "one", sys.executable, more=more)
+    two = fitted(files, tmp_path / "two", *TWO, more=more)
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    curves = [list(map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())) for name in ("one", "two")]
+    assert len(curves[0]) == len(curves[1]) == 40
+    for key in ("loss", "validation_loss"):
+        np.testing.assert_allclose([each[key] for each in curves[0]], [each[key] for each in curves[1]], rtol=1e-4)
+    assert two.stdout.count("The model is in") == 1  # the other rank says nothing
+    coarse = open_fields(files / "coarse.nc")
+    made: list[xr.Dataset] = [load(tmp_path / name).predict(coarse) for name in ("one", "two")]
+    np.testing.assert_allclose(made[0].tas, made[1].tas, atol=1e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 4, 5, 7])
+def test_parts_are_the_batch_and_their_factors_its_mean(samples: int) -> None:
+    fine = torch.arange(float(samples))[:, None, None, None]
+    total, seen = 0.0, []
+    for own in range(3):
+        part, given, factor = Ranks(own, 3).part(fine, Conditions(fine, fine, fine, fine))
+        assert len(part) == len(given)
+        total += factor * float(part.mean()) / 3
+        seen += part.flatten().tolist() if factor else []
+    assert sorted(seen) == list(range(samples))
+    assert total == pytest.approx(float(fine.mean()))
+
+
+def test_one_process_is_the_first_and_only_one(monkeypatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    assert Ranks.is_first() and Ranks.joined(torch.device("cpu")) == Ranks()
+    monkeypatch.setenv("RANK", "1")
+    assert not Ranks.is_first()
