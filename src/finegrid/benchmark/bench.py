@@ -22,6 +22,7 @@ from finegrid import __version__
 from finegrid.benchmark import (
     adjusting,
     calibrating,
+    fuzzing,
     heads,
     known_truth,
     large,
@@ -64,6 +65,7 @@ SECTIONS: dict[str, Section] = {
     "patterns": statistical.patterns,
     "tiles": large.tiles,
     "archive": large.archive,
+    "fuzz": fuzzing.fuzz,
     "years": large.years,
     "constraint": speed.constraint,
     "downscale": speed.long_record,

@@ -111,8 +111,8 @@ def years(bench: Bench) -> list[Figure]:
     told = json.loads(_apart("downscaled", str(folder)))
     drift, peak = told["last"] / told["first"] - 1, told["peak"] / _GB
     words = (
-        f"{peak:.2f} GB; {1000 * told['first']:.0f} ms a day in the first year, {1000 * told['last']:.0f} ms in the last "
-        f"({100 * drift:+.0f} %)"
+        f"{peak:.2f} GB; {1000 * told['first']:.0f} ms a day in the first year, {1000 * told['last']:.0f} ms in the "
+        f"last ({100 * drift:+.0f} %)"
     )
     target = "3 GB; 10 % from first to last year"
     return [

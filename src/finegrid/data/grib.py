@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import xarray as xr
 
 from finegrid.conventions import InputError
 
-_END = b"7777"
+_START, _END = b"GRIB", b"7777"
+# Bytes of the first section of edition 2.
+_HEAD = 16
 
 
 def open_grib(path: Path) -> xr.Dataset:
@@ -20,11 +24,13 @@ def open_grib(path: Path) -> xr.Dataset:
     """
     import pyproj  # noqa: F401  (before cfgrib: loaded the other way round, their PROJ libraries clash)
 
+    # An assertion that fails on a damaged message must not end the process.
+    os.environ.setdefault("ECCODES_NO_ABORT", "1")
     try:
         import cfgrib
     except ImportError as error:
         raise InputError(f'{path} is a GRIB file; reading it needs cfgrib: pip install "finegrid[grib]"') from error
-    _check_end(path)
+    _check_messages(path)
     try:
         parts = cfgrib.open_datasets(str(path), backend_kwargs={"indexpath": ""})
     except Exception as error:  # eccodes and cfgrib have a dozen kinds of errors, most of them bare Exceptions
@@ -32,13 +38,45 @@ def open_grib(path: Path) -> xr.Dataset:
     return _merged([_true_longitudes(part) for part in parts])
 
 
-def _check_end(path: Path) -> None:
-    with path.open("rb") as file:
-        # Some archives pad the last message with zeros or a line feed.
-        file.seek(-min(64, path.stat().st_size), 2)
-        end = file.read().rstrip(b"\0\n\r ")
-    if not end.endswith(_END):
-        raise InputError(f"{path} is truncated: its last GRIB message has no end. Copy or download it again")
+def _check_messages(path: Path) -> None:
+    """Every message is as long as it says, and its sections fill it: the library ends the process on some others.
+
+    Raises:
+        InputError: on a message that is cut off or damaged.
+    """
+    size, start, number = path.stat().st_size, 0, 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        while (start := content.find(_START, start)) >= 0:
+            number += 1
+            length = _length(content, start) if start + _HEAD <= size else size + 1
+            whole = start + length <= size and content[start + length - len(_END) : start + length] == _END
+            if not whole or not _sections_fill(content, start, length):
+                raise InputError(
+                    f"{path} is truncated or damaged: message {number} has no end where it says, or sections that do "
+                    "not fill it. Copy or download it again"
+                )
+            start += length
+
+
+def _length(content: mmap.mmap, start: int) -> int:
+    """Bytes of the message that begins there."""
+    if content[start + 7] == 2:
+        return max(_HEAD, int.from_bytes(content[start + 8 : start + 16], "big"))
+    length = int.from_bytes(content[start + 4 : start + 7], "big")
+    # Of the first edition, messages beyond 8 MB count in another way; the library reads these from their sections.
+    return max(_HEAD, length) if not length & 0x800000 else content.find(_END, start) + len(_END) - start
+
+
+def _sections_fill(content: mmap.mmap, start: int, length: int) -> bool:
+    if content[start + 7] != 2:
+        return content[start + 7] == 1
+    place, end = start + _HEAD, start + length - len(_END)
+    while place < end:
+        size, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4]
+        if size < 5 or not 1 <= kind <= 7 or place + size > end:
+            return False
+        place += size
+    return place == end
 
 
 def _true_longitudes(fields: xr.Dataset) -> xr.Dataset:

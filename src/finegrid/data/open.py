@@ -44,7 +44,7 @@ def open_fields(
     Raises:
         InputError: when a file is missing, damaged or no climate file, or files do not fit together.
     """
-    files = _expanded(paths)
+    files = expanded(paths)
     parts = [_open_one(file, chunks) for file in files]
     fields = parts[0] if len(parts) == 1 else _combined(parts, files)
     fields.encoding["source"] = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
@@ -62,7 +62,12 @@ def _present(fields: xr.Dataset, wanted: str, source: str) -> str:
     return find_variable(fields, base, source=source)
 
 
-def _expanded(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def expanded(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files of paths and patterns, in order.
+
+    Raises:
+        InputError: where there are none.
+    """
     each = [paths] if isinstance(paths, str | Path) else list(paths)
     files: list[Path] = []
     for pattern in (str(Path(path).expanduser()) for path in each):
@@ -155,7 +160,7 @@ def _decoded(path: Path, store: Any, engine: Any, options: dict[str, Any]) -> xr
             f"{path} does not follow the CF conventions: {error}. Correct the attributes that the message "
             "names, for example with `ncatted`; units of time are such as 'days since 1970-01-01'"
         ) from error
-    except (OSError, RuntimeError, KeyError) as error:
+    except Exception as error:  # damaged metadata comes out of the libraries in a dozen kinds
         raise InputError(
             f"{path} is damaged or truncated ({error}); {_EXPECTED}. Copy or download it again, and check it "
             "with `ncdump -h`"

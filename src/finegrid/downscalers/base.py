@@ -29,21 +29,20 @@ from finegrid.data.adjustments import Adjustment, adjustment
 from finegrid.data.climatology import Climatology
 from finegrid.data.joining import along_time
 from finegrid.data.pairs import Pair, pair
-from finegrid.data.splits import Indices, check_training_times, folds
+from finegrid.data.splits import Indices, check_training_times
 from finegrid.downscalers.adjusting import remembered, state_of
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
-from finegrid.downscalers.fitting import Fitting, not_fitted, out_of_fold, teachable, time_blocks, whole_or_nothing
+from finegrid.downscalers.fitting import Fitting, not_fitted, teachable, time_blocks, whole_or_nothing
 from finegrid.downscalers.members import check_members
 from finegrid.downscalers.sources import adopted, remembered_climatology, state_of_climatology
 from finegrid.downscalers.store import digest, save
-from finegrid.downscalers.strength import FOLDS, judging_times, learn_strength
+from finegrid.downscalers.strength import learn_strength
 from finegrid.downscalers.windows import Window, windows
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 
-# Fine values in a block of times: 32 MiB of float32, small beside any network's own memory.
-_BLOCK_VALUES = 1 << 23
+_BLOCK_VALUES = 1 << 23  # fine values in a block of times: 32 MiB of float32
 
 
 @dataclass(kw_only=True)
@@ -111,11 +110,7 @@ class Downscaler(ABC):
         how = Fitting(static, None if folder is None else Path(folder), resume, progress)
         with whole_or_nothing(self):
             self._learn(matched, fit_block, validate_block, how)
-        if self.conservation.learns:
-            judged = matched.at(judging_times(fit_block, validate_block, validates=self.validates))
-            blocks = [] if self.validates or not self.learns else folds(len(judged.coarse.time), FOLDS)
-            raw = out_of_fold(self, judged, blocks) if blocks else self.fields(judged.coarse)
-            learn_strength(self.conservation, self.domain, judged, raw)
+        learn_strength(self, matched, fit_block, validate_block)
         return self
 
     def predict(
@@ -180,21 +175,15 @@ class Downscaler(ABC):
 
     def notes_on(self, coarse: xr.Dataset) -> list[str]:
         """The same of a prediction from these coarse fields, such as values beyond those of training; reads them."""
-        adjust, inputs = self._adjustment, self.domain.inputs
-        return [*([] if adjust is None else adjust.notes_on(inputs.read(coarse))), *self._notes_on(coarse)]
+        adjust = self._adjustment
+        return [*(adjust.notes_on(self.domain.inputs.read(coarse)) if adjust else []), *self._notes_on(coarse)]
 
     def fields(self, coarse: xr.Dataset) -> Tensor:
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
         return self.conservation.project(self._fields(coarse), self.conservation.given(coarse))
 
     def in_tiles(self, size: int | None) -> Self:
-        """The same downscaler, its networks answering for so many coarse cells a side at a time.
-
-        Fields are the same; it takes less memory on large domains. Methods without networks have nothing to cut.
-
-        Raises:
-            InputError: on a size below one.
-        """
+        """The same downscaler, its networks (if any) answering for so many coarse cells a side at a time."""
         self._tiles = None if size is None else Tiles(size)
         return self
 
@@ -237,8 +226,8 @@ class Downscaler(ABC):
 
     def info(self) -> dict[str, Any]:
         """What a person wants to know about the model, as plain values."""
-        told = {**self._summary(), **({"notes": notes} if (notes := self.notes()) else {})}
-        return {"downscaler": self.name, "options": self.options, **self.domain.summary(), **told}
+        told = {**self.domain.summary(), **self._summary(), **({"notes": notes} if (notes := self.notes()) else {})}
+        return {"downscaler": self.name, "options": self.options, **told}
 
     def remember(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """Become the downscaler of which these are the `state` in its model file and its tensors."""

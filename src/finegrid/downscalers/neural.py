@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,10 +22,8 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
-from finegrid.backbones.windows import Tiles
+from finegrid.backbones.windows import usual_tiles
 from finegrid.bridge import Layout, to_tensor
-from finegrid.conventions import InputError
-from finegrid.conventions.components import table_of
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, steps_since_epoch, useful_cycles
 from finegrid.data.splits import Indices
@@ -39,14 +36,13 @@ from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.fitting import Fitting, not_fitted, whole_or_nothing
 from finegrid.downscalers.nested import first_guesses, nested, unfitted
 from finegrid.downscalers.plan import Plan, Table, backbone_of, kind_of, part
+from finegrid.downscalers.resampling import resampled
 from finegrid.heads import Draws, Head
 from finegrid.training import Samples, Settings, chosen_device, train
 
 # Fine cells in a call of the network: more of them leave the caches.
 _CELLS = 1 << 17
 _USUAL_MEMBERS = 20
-# Fine cells beyond which a domain is cut in tiles of half as many, unless the user says how.
-_LARGE = 1 << 21
 # Settings that may change when a run goes on: when to save, and what is lowered after a loss that was no number.
 _FREE = ("checkpoint_minutes", "learning_rate", "clip")
 # Times from which a head learns, after training, how far it is off (a covariance needs many), and their fine cells.
@@ -160,7 +156,7 @@ class NeuralDownscaler(Downscaler):
         plan, head = self._trained
         device = chosen_device(self.settings.device)
         self.conservation.to(device)
-        head.placed(device).tiled(self._tiles or _usual_tiles(self.domain.grid.size, self.domain.factor))
+        head.placed(device).tiled(self._tiles or usual_tiles(self.domain.grid.size, self.domain.factor))
         given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse))
         keys = [int(step) for step in steps_since_epoch(coarse.time, self.domain.step_seconds)]
         # Members of a few times rather than times of a few members: what the network sees is made once.
@@ -184,32 +180,9 @@ class NeuralDownscaler(Downscaler):
         return plan.head(self.head, backbone, self.loss, self.conservation, networks=self.networks)
 
     def resampled(self, *, constraint: Table | None = None, **options: Any) -> NeuralDownscaler:
-        """The same network, sampled in another way.
-
-        Args:
-            constraint: another one for its answers; None for its own.
-            **options: of the head that training does not need, such as `steps`, `sampler` or `constrain`.
-
-        Raises:
-            InputError: when the network was trained for something else; says what.
-        """
-        described, tensors = self._described()
-        changed = {
-            **self.options,
-            "head": {**table_of(self.head), **options},
-            "constraint": constraint or self.constraint,
-        }
-        state = dict(described["state"])
-        if constraint is not None:
-            state["conservation"] = {**state["conservation"], "table": constraint, "learned": {}}
-        try:
-            return type(self)(**changed).remember(state, tensors)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise InputError(
-                f"got {', '.join(options)} for a head that was trained with others ({reason}); expected options of "
-                "sampling alone; fit again"
-            ) from None
+        """The same network, sampled in another way; see `resampling.resampled`."""
+        made: NeuralDownscaler = resampled(self, constraint, options)
+        return made
 
     @property
     def _trained(self) -> tuple[Plan, Head]:
@@ -320,7 +293,3 @@ class NeuralDownscaler(Downscaler):
     def training_log(self) -> list[dict[str, float]]:
         """Records of the training run: step, loss, validation_loss, learning_rate, seconds."""
         return list(self._outcome.get("records", []))
-
-
-def _usual_tiles(cells: int, factor: tuple[int, int]) -> Tiles | None:
-    return None if cells <= _LARGE else Tiles(max(1, math.isqrt(_LARGE // 2 // (factor[0] * factor[1]))))

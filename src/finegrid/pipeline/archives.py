@@ -16,7 +16,7 @@ from finegrid.downscalers.archive import fit_in_pieces
 from finegrid.pipeline.material import Material, at_times
 
 # Bytes of fine fields, as float32, that are looked at in memory: enough for every score.
-_LOOKED_AT = 128_000_000
+_LOOKED_AT = 96_000_000
 # Bytes that a fit in memory takes for one of fine fields.
 _COPIES = 4
 # What learns in one pass, or not at all.
@@ -26,7 +26,7 @@ _LARGE = 2_000_000_000
 
 
 def few(fields: xr.Dataset, times: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Some of these times, evenly spread, of which fields take no more than 128 MB; all where they do not."""
+    """Some of these times, evenly spread, of which fields take no more than 96 MB; all where they do not."""
     most = max(2, _LOOKED_AT // max(1, _bytes(fields, 1)))
     if len(times) <= most:
         return times

@@ -38,13 +38,13 @@ from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.fitting import Fitting, time_blocks
 from finegrid.downscalers.linear import LinearMap
 from finegrid.downscalers.plan import Plan, Table, backbone_of
-from finegrid.downscalers.strength import judging_times, learn_strength
+from finegrid.downscalers.strength import learn_strength
 from finegrid.heads import Head, Place
 from finegrid.training import Samples, chosen_device, train
 
 # Bytes of the fine fields of a shard; the first guess takes as much again.
-_SHARD_BYTES = 128_000_000
-_JUDGED_TIMES, _JUDGED_WINDOWS = 12, 16
+_SHARD_BYTES = 64_000_000
+_JUDGED_TIMES, _JUDGED_WINDOWS = 8, 16
 # Fine cells from which a head learns, after training, how far it is off.
 _SETTLING_CELLS = 1 << 22
 # What backbones learn for places, and how they do without.
@@ -154,9 +154,10 @@ class _School:
         if self._last is not None and isinstance(of._mean, LinearMap):
             of._mean._weights = self._last
         if of.conservation.learns:
-            chosen = judging_times(self.fit, self.validate, validates=True)
-            judged = replace(self.archive.sample(chosen, SAMPLE_BYTES // 4), grid=of.domain.grid)
-            learn_strength(of.conservation, of.domain, judged, of.fields(judged.coarse))
+            # Of the validation times as many as a sample has, of which the strength is one number.
+            judged = replace(self.archive.sample(unseen, SAMPLE_BYTES // 4), grid=of.domain.grid)
+            everything = np.arange(judged.fine.sizes["time"])
+            learn_strength(of, judged, everything, everything if len(self.validate) else everything[:0])
 
     def _patches(self, plan: Plan, windows: Sequence[Window], place: Place, at: PlaceAt) -> Patches:
         settings, pieces = self.of.settings, self.pieces(self.fit)

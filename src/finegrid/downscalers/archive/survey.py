@@ -28,7 +28,7 @@ from finegrid.downscalers.fitting import Fitting, whole_or_nothing
 from finegrid.downscalers.linear import LinearMap
 from finegrid.downscalers.solvers import RidgePenalty
 
-SAMPLE_BYTES = 128_000_000
+SAMPLE_BYTES = 96_000_000
 """Of the fine fields of a sample."""
 
 
