@@ -99,6 +99,7 @@ VERBS = [
     "info",
     "recipe",
     "check",
+    "inspect",
     "guard",
     "attribute",
     "regrid",
@@ -170,7 +171,7 @@ def test_two_files_become_a_model_a_fine_file_and_a_report(model, files, capsys)
     scores = json.loads((files / "report" / "scores.json").read_text())
     assert {score["method"] for score in scores["scores"]} == {"bicubic", "bilinear"}
     assert "typical error" in capsys.readouterr().out
-    assert left_behind(files) == {"model", "out.nc", "report"}
+    assert left_behind(files) == {"model", "out.nc", "out.nc.cost.json", "report"}
 
 
 def test_info_says_what_a_model_predicts(model, capsys):

@@ -1,5 +1,6 @@
 """A model folder with a guard: `finegrid guard`, and `finegrid downscale --guard`."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from finegrid.conventions import InputError
 from finegrid.data import coarsen
 from finegrid.downscalers import load, method
 from finegrid.evaluation.guard import Alignment, Guard
+from finegrid.evaluation.guard.usual import TESTS
 from finegrid.pipeline.downscale import downscale
 from finegrid.pipeline.fit import fit
 from finegrid.pipeline.guarding import guard_of, learn
@@ -177,6 +179,17 @@ def test_older_models_are_silent_unless_the_guard_is_asked_for(files, capsys):
         assert "does not know what its training input looked like" in capsys.readouterr().err
 
 
+def test_a_guard_of_an_older_format_is_not_asked(files):
+    described = json.loads((files / "model" / "guard.json").read_text())
+    stated = described.pop("sha256")
+    assert hashlib.sha256(json.dumps(described).encode()).hexdigest() == stated
+    described["format"] -= 1
+    described["sha256"] = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    assert guard_of("model", load("model")) is not None
+    (files / "model" / "guard.json").write_text(json.dumps(described))
+    assert guard_of("model", load("model")) is None
+
+
 def test_the_guard_of_another_model_is_not_asked(files):
     fine = fine_fields(400, seed=9)
     method("bilinear").fit(coarsen(fine, FACTOR), fine).save("model")
@@ -206,7 +219,7 @@ def test_the_command_prints_the_verdict(files, capsys):
     assert finegrid("guard", "model", "later.nc", "--time", "2004-01", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["flagged"] is False and found["times"] == 31
-    assert set(found["tests"]) == {"distance", "range", "outlyingness"} and set(found["variables"]) == {"t2m", "regen"}
+    assert set(found["tests"]) == set(TESTS) and set(found["variables"]) == {"t2m", "regen"}
 
 
 def test_too_few_training_times_leave_no_guard(files):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from finegrid.benchmark import find_task
+from finegrid.benchmark import find_task, trials
 from finegrid.benchmark.protocols import PROTOCOLS, Answer
 from finegrid.benchmark.protocols.climates import climates_of
 from finegrid.benchmark.protocols.dropped_sources import dropped_sources, robustness_of
@@ -318,6 +318,14 @@ def test_sources_may_be_groups_and_an_unknown_handling_is_refused(sources):
         dropped_sources(sources, handlings=["mean-imput"])
     with pytest.raises(InputError, match="expected at least two"):
         dropped_sources(replace(sources, predictors=()))
+
+
+def test_what_was_fitted_without_a_source_is_kept(sources, tmp_path, monkeypatch):
+    few = replace(sources, predictors=("zg",))
+    first, told = dropped_sources(few, out=tmp_path), []
+    monkeypatch.setattr(trials, "fitted", lambda *_args, **_options: pytest.fail("made again"))
+    assert dropped_sources(few, out=tmp_path, say=told.append).to_dict()["rows"] == first.to_dict()["rows"]
+    assert sum("kept from an earlier run" in words for words in told) == 4  # all, masked, and each of two sources
 
 
 def test_what_stands_in_is_the_mean_of_the_cell_of_the_month_or_of_the_domain():

@@ -8,6 +8,8 @@ import pytest
 from finegrid.benchmark import find_task, ranked, run, trials
 from finegrid.conventions import InputError
 from finegrid.data import synthetic
+from finegrid.downscalers import load
+from finegrid.pipeline.guarding import guard_of
 from finegrid.training import Settings
 
 FEW = Settings(steps=2, budget=None)
@@ -42,6 +44,16 @@ def test_a_second_run_finds_every_trial_and_the_same_scores(task, tmp_path, monk
     }
     assert again.trials["resnet"].downscaler.training_log == first.trials["resnet"].downscaler.training_log
     assert ranked(again).splitlines()[:9] == ranked(first).splitlines()[:9]
+
+
+def test_a_kept_model_remembers_the_input_that_it_learnt_from(task, tmp_path):
+    run(task, ["ridge"], out=tmp_path)
+    (folder,) = (path.parent for path in tmp_path.rglob("guard.json"))
+    guard, material = guard_of(folder, load(folder)), task.material()
+    learnt, other = (material.at(times)[0] for times in (material.learning, material.blocks.test))
+    assert len(guard.memory.traits) == learnt.sizes["time"]
+    assert not guard.compare(learnt.isel(time=slice(5))).flagged
+    assert guard.compare(other.assign(tas=(other.tas + 60).assign_attrs(other.tas.attrs))).flagged
 
 
 @pytest.mark.parametrize("change", [{"settings": replace(FEW, seed=1)}, {"samples": 32}, {"folds": 5}, {"fresh": True}])

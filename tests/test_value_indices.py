@@ -442,7 +442,8 @@ def test_the_portrait_has_a_cell_for_every_method_and_index(truth):
     holed["pr"][:] = 0.0  # no index of wet days
     table = value_table({"one": weather(seed=1), "two": weather(seed=2)}, holed, variables=["pr"])
     axes = portrait(table, "pr").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two"]
+    assert len(axes.get_yticklabels()) == len(table.indices("pr"))
     assert len(axes.texts) == 2 * len(table.indices("pr"))
     colours = np.ma.masked_invalid(axes.collections[0].get_array())
     assert colours.mask.any() and np.abs(colours).max() <= 1
@@ -451,7 +452,7 @@ def test_the_portrait_has_a_cell_for_every_method_and_index(truth):
 def test_colours_of_the_portrait_are_parts_of_what_is_large(truth):
     warmer = truth.assign(tas=(truth["tas"] + 1).assign_attrs(truth["tas"].attrs))
     table = value_table({"same": truth, "warmer": warmer}, truth, variables=["tas"])
-    colours = np.asarray(portrait(table, "tas").axes[0].collections[0].get_array()).reshape(2, -1)
+    colours = np.asarray(portrait(table, "tas").axes[0].collections[0].get_array()).reshape(-1, 2).T
     assert not np.abs(colours[0]).round(9).any()
     deviation = table.of("tas", "sd")["same"].truth
     assert colours[1, table.indices("tas").index("mean")] == pytest.approx(1 / (0.5 * deviation))

@@ -22,6 +22,7 @@ from finegrid import __version__
 from finegrid.benchmark import (
     adjusting,
     calibrating,
+    faults,
     fuzzing,
     heads,
     known_truth,
@@ -69,6 +70,9 @@ SECTIONS: dict[str, Section] = {
     "years": large.years,
     "constraint": speed.constraint,
     "downscale": speed.long_record,
+    "faults": faults.kills,
+    "faults-cost": faults.notes,
+    "workers": faults.workers,
     "era5": skill.era5,
     "step": speed.step,
     "racmo": skill.racmo,

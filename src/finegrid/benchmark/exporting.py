@@ -25,8 +25,11 @@ _ABOUT = """# {name}
 A prediction has the times of `test_coarse.nc` and the names, units and grid of `train_fine.nc`; it may have a dimension
 `member`. To have it judged beside other methods:
 
-    finegrid benchmark {name} --entry yours=prediction.nc --out bench/
+    finegrid benchmark {command} --entry yours=prediction.nc --out bench/
 """
+_ALONE = """
+- The inputs are predictors alone. {variables} in the coarse files is one number everywhere, the mean of training, which
+  says nothing; it stands where methods of finegrid look for a coarse field."""
 
 
 def export(task: Task, folder: Path) -> str:
@@ -53,6 +56,7 @@ def export(task: Task, folder: Path) -> str:
         each.to_netcdf(folder / f"static_{number}.nc", engine="netcdf4")
     facts = {"train": len(parts[0].learning), "test": len(parts[0].test), "variables": ", ".join(task.variables)}
     static = "\n- `static_0.nc`: a field without time." if material.static else ""
-    words = _ABOUT.format(name=task.name, title=task.title, static=static, **facts)
+    static += "" if task.comparable else _ALONE.format(variables=facts["variables"])
+    words = _ABOUT.format(name=task.name, command=task.command, title=task.title, static=static, **facts)
     (folder / "README.md").write_text(words, encoding="utf-8")
     return f"{folder}: files of {task.name}; see {folder}/README.md"

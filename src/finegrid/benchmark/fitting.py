@@ -13,7 +13,7 @@ import xarray as xr
 from finegrid.backbones import BACKBONES
 from finegrid.benchmark.folds import Part, Protocol, crossed, held_back
 from finegrid.benchmark.task import Task
-from finegrid.conventions import harmonise
+from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.components import word_of
 from finegrid.data.joining import along_time
 from finegrid.downscalers import Downscaler, NeuralDownscaler
@@ -89,12 +89,29 @@ def unfitted(task: Task, name: str, settings: Settings, samples: int | None = No
     predictors = {"predictors": task.predictors} if task.predictors else {}
     common: dict[str, Any] = {"variables": {each: each for each in task.variables}, **predictors}
     common |= with_shared(task.options, options, named(name))
+    _check_alone(task, name)
     if not isinstance(named(name), NeuralDownscaler):
         return named(name, **common)
     limits = [settings.steps, own.get("steps"), samples and ceil(samples / own.get("batch", settings.batch))]
     if any(limits):
         own["steps"] = min(filter(None, limits))
     return named(name, **common, settings=replace(settings, **own))
+
+
+def _check_alone(task: Task, name: str) -> None:
+    """Where the inputs are predictors alone there is nothing to conserve, and no bias to adjust.
+
+    Raises:
+        InputError: on a method that does either.
+    """
+    downscaler = named(name)
+    if task.comparable or (word_of(downscaler.constraint) == "none" and downscaler.adjust is None):
+        return
+    plain = name.partition("/")[2] or name
+    raise InputError(
+        f"got the method {name}, which keeps or adjusts a coarse field of what it predicts; expected one that does "
+        f"not, for {task.name} has none: its inputs are predictors alone; say {plain.partition('+')[0]}+none"
+    )
 
 
 def with_shared(shared: Mapping[str, Any], own: Mapping[str, Any], downscaler: Downscaler) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from finegrid.benchmark.folds import Protocol
 from finegrid.benchmark.page import section
 from finegrid.benchmark.results import Result, write
 from finegrid.benchmark.task import Task
-from finegrid.benchmark.trials import Order, Shelf, Trial, attempted, made_beside, orders_of
+from finegrid.benchmark.trials import Order, Shelf, Trial, orders_of
+from finegrid.benchmark.trying import made_beside, tried
 from finegrid.conventions import InputError, harmonise
 from finegrid.data.members import mean_of_members
 from finegrid.evaluation import Evaluation, evaluate
@@ -80,12 +81,10 @@ def run(
             raise InputError(f"got workers={workers} without a folder; expected one where trials are kept; pass out=")
         _made_beside(orders, shelf, workers, say)
         shelf = replace(shelf, fresh=False)
-    trials, inapplicable = _tried(orders, shelf, material, protocol, say, progress)
-    if not trials:
-        raise InputError(f"no method applies to {task.name}: " + "; ".join(inapplicable.values()))
-    trials += others
+    found = tried(orders, shelf, material, protocol, say=say, progress=progress)
+    trials = [*found.trials, *others]
     evaluation = judged(task, trials, material, protocol)
-    result = Result(task, {each.label: each for each in trials}, evaluation, inapplicable, watch.seconds)
+    result = Result(task, {each.label: each for each in trials}, evaluation, found.inapplicable, watch.seconds)
     if out is not None:
         write(result, Path(out), sections=[section(result)])
     return result
@@ -101,31 +100,6 @@ def _entries(entries: Mapping[str, xr.Dataset], names: Sequence[str]) -> list[Tr
     if both:
         raise InputError(f"got an entry called '{both[0]}' like a method; expected another name; rename the entry")
     return [Trial(name, None, None, fields, float("nan")) for name, fields in entries.items()]
-
-
-def _tried(
-    orders: Sequence[Order], shelf: Shelf | None, material: Material, protocol: Protocol, say: Say, progress: bool
-) -> tuple[list[Trial], dict[str, str]]:
-    """All trials, kept ones before new ones are made, and why methods do not apply."""
-    trials: list[Trial] = []
-    inapplicable: dict[str, str] = {}
-    for order in orders:
-        if order.method in inapplicable:
-            continue
-        key = "" if shelf is None else order.key(material)
-        found = None if shelf is None else shelf.found(order, key)
-        known = "kept from an earlier run, " if found is not None else ""
-        if found is None:
-            found = attempted(order, material, protocol, progress=progress)
-            if shelf is not None:
-                shelf.keep(order, key, found)
-        if isinstance(found, InputError):
-            inapplicable[order.method] = str(found)
-            say(f"{order.method}: not applicable: {found}")
-            continue
-        trials.append(found)
-        say(f"{found.label}: {known}fitted in {found.seconds:.1f} s")
-    return trials, inapplicable
 
 
 def _made_beside(orders: Sequence[Order], shelf: Shelf, workers: int, say: Say) -> None:
@@ -144,14 +118,14 @@ def judged(task: Task, trials: Sequence[Trial], material: Material, protocol: Pr
     return evaluate(
         best.prediction,
         truth,
-        coarse=coarse,
+        coarse=coarse if task.comparable else None,
         baselines=rest,
         method=best.label,
         task=task.title,
         split=protocol.words,
         variables=list(task.variables),
         block=task.block,
-        indices=task.regions is None,  # nominal days have no climate
+        indices=task.dated,
     )
 
 

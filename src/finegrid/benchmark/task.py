@@ -88,6 +88,21 @@ class Task:
         needed = [name for name in (self.sample, *self.records, *regions) if name not in nominal]
         return all(map(samples.available, needed))
 
+    @property
+    def dated(self) -> bool:
+        """Whether the times are those of weather, which has a climate; nominal ones are not."""
+        return self.regions is None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the coarse field is one of what is predicted, so that it can be conserved."""
+        return True
+
+    @property
+    def command(self) -> str:
+        """What to type for it behind `finegrid benchmark`."""
+        return self.name
+
     def periods(self) -> Mapping[str, str]:
         """Periods of the regions that are predicted, by sample; nothing where the record is of one place.
 

@@ -2,7 +2,7 @@
 
 out/trials/<task>/<method>/trial.json      what was done: its key, the seconds it took, or why it could not be done
                           prediction.nc    fine fields of all test times
-                          model/           the downscaler, of the last fold where there are several
+                          model/           the downscaler, of the last fold where there are several, and its guard
 
 A trial is found again by its key, a hash of all that it depends on: the task, the method with its options, the training
 settings, the seed, what is held back, the data, and the source code. A folder appears when its trial is complete, so
@@ -15,18 +15,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
-from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 
 import xarray as xr
 
-from finegrid.benchmark.fitting import fitted, protocol_of
+from finegrid.benchmark.fitting import fitted
 from finegrid.benchmark.folds import Protocol
 from finegrid.benchmark.task import Task
 from finegrid.conventions import InputError, harmonise
@@ -34,7 +30,7 @@ from finegrid.data import open_fields, write
 from finegrid.data.members import mean_of_members
 from finegrid.data.traces import few_traces
 from finegrid.downscalers import Downscaler, NeuralDownscaler, load
-from finegrid.downscalers.processors import processors
+from finegrid.pipeline.guarding import learn
 from finegrid.pipeline.material import Material
 from finegrid.pipeline.naming import named
 from finegrid.pipeline.workplace import workplace
@@ -158,8 +154,15 @@ class Shelf:
         prediction = open_fields(folder / PREDICTION)
         return Trial(order.method, order.number, load(folder / MODEL), prediction, record["seconds"])
 
-    def keep(self, order: Order, key: str, made: Trial | InputError) -> None:
-        """Put a trial into its folder, all of it or nothing."""
+    def keep(self, order: Order, key: str, made: Trial | InputError, learnt: xr.Dataset) -> None:
+        """Put a trial into its folder, all of it or nothing.
+
+        Args:
+            order: of the trial.
+            key: that of the order.
+            made: the trial, or why it could not be made.
+            learnt: coarse fields that it has learnt from, for the guard.
+        """
         record = {"key": key, "method": order.method, "seed": order.number, "not_applicable": "", "seconds": 0.0}
         with workplace(order.folder(self.out), marks=(RECORD,)) as folder:
             if isinstance(made, InputError):
@@ -168,6 +171,7 @@ class Shelf:
                 record["seconds"] = made.seconds
                 write(made.prediction, folder / PREDICTION)
                 made.downscaler.save(folder / MODEL)
+                learn(made.downscaler, learnt, folder / MODEL, seasonal=order.task.options.get("cycles") != ())
             (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -180,57 +184,6 @@ def orders_of(
         for seed in range(seeds if neural else 1):
             own = replace(settings, seed=settings.seed + seed)
             yield Order(task, name, own.seed if neural and seeds > 1 else None, own, samples, folds)
-
-
-def made_beside(orders: Sequence[Order], shelf: Shelf, workers: int) -> Iterator[tuple[Order, bool]]:
-    """Make trials in several processes and put them on the shelf; tells of each whether it was made now."""
-    threads = max(1, (cpu_count() or 1) // workers)
-    with _processes(workers) as pool:
-        waiting = {pool.submit(_made, order, shelf, threads): order for order in orders}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
-
-
-@contextmanager
-def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that are not waited for when a run is stopped."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _made(order: Order, shelf: Shelf, threads: int) -> bool:
-    with processors(threads):
-        material = order.task.material()
-        key = order.key(material)
-        if shelf.found(order, key) is not None:
-            return False
-        shelf.keep(order, key, attempted(order, material, protocol_of(order.task, material, order.folds)))
-        return True
-
-
-def found_or_made(
-    order: Order, shelf: Shelf | None, material: Material, division: Protocol, *, progress: bool = False
-) -> Trial | InputError:
-    """A trial from the shelf, or a new one that is put there."""
-    if shelf is None:
-        return attempted(order, material, division, progress=progress)
-    key = order.key(material)
-    found = shelf.found(order, key)
-    if found is None:
-        found = attempted(order, material, division, progress=progress)
-        shelf.keep(order, key, found)
-    return found
-
-
-def attempted(order: Order, material: Material, protocol: Protocol, *, progress: bool = False) -> Trial | InputError:
-    """A trial, or why it could not be made."""
-    try:
-        return order.carried_out(material, protocol, progress=progress)
-    except InputError as error:
-        return error
 
 
 def _parts(division: Protocol) -> list[str]:

@@ -1,8 +1,8 @@
 """The command line: one verb a command. `finegrid --help` lists them, `finegrid fit --help` shows how one is used.
 
 Exit codes: 0, done; 2, something that the user can put right (the message on stderr says what and how); 130, stopped
-with Ctrl-C; anything else is a fault of the program and comes with its traceback. `--debug` shows the traceback of code
-2, too.
+with Ctrl-C or, where a job can go on later, SIGTERM; anything else is a fault of the program and comes with its
+traceback. `--debug` shows the traceback of code 2, too.
 """
 
 from __future__ import annotations

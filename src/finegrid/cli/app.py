@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +13,9 @@ from finegrid.cli.attributing import attribute
 from finegrid.cli.benchmarking import benchmark
 from finegrid.cli.calibrating import calibrate
 from finegrid.cli.codes import STOPPED
+from finegrid.cli.downscaling import downscale
 from finegrid.cli.guarding import guard
-from finegrid.cli.inspecting import Period, check, regrid
+from finegrid.cli.inspecting import check, inspect, regrid
 from finegrid.cli.judging import Budget, Out, evaluate
 
 app = typer.Typer(
@@ -96,6 +97,10 @@ def fit(
     ] = None,
     budget: Budget = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Training steps instead of a budget.")] = None,
+    patch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Learn from windows of so many coarse cells a side, of archives larger than memory."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
@@ -106,6 +111,7 @@ def fit(
     finegrid fit recipe.yaml --out model/
     finegrid fit --coarse era.nc --fine obs.nc --out model/
     finegrid fit --coarse era.nc --fine obs.nc --ensemble --out model/
+    finegrid fit --coarse era.zarr --fine analysis.zarr --patch 32 --out model/
     finegrid fit --coarse 'era/*.nc' --fine obs.zarr --static elevation.nc --variables tas=t2m --budget 5min --out
     model/
     """
@@ -113,6 +119,7 @@ def fit(
     from finegrid.pipeline.fit import Interrupted, how_to_resume
     from finegrid.pipeline.fit import fit as do
     from finegrid.pipeline.naming import adjustment_of, as_ensemble, table_of
+    from finegrid.training.ranks import Ranks
 
     base = words.base_recipe(recipe, out, coarse or [], fine or [], resume)
     data = {
@@ -122,7 +129,7 @@ def fit(
         "variables": words.mapped(variables),
         "predictors": words.listed(predictors),
     }
-    training = {"budget": words.budget(budget), "steps": steps, "seed": seed, "device": device}
+    training = {"budget": words.budget(budget), "steps": steps, "patch": patch, "seed": seed, "device": device}
     chosen = {} if method is None else {"downscaler": table_of(method), "adjust": adjustment_of(method)}
     job = words.laid_over(base, data, {**chosen, **({} if adjust is None else {"adjust": adjust})}, training)
     job = as_ensemble(job) if ensemble else job
@@ -131,75 +138,12 @@ def fit(
     except KeyboardInterrupt as stop:
         typer.echo(how_to_resume(out, str(stop) if isinstance(stop, Interrupted) else ""), err=True)
         raise SystemExit(STOPPED) from None  # all is said
+    if not Ranks.is_first():
+        return
     for words_of_result in (done.evaluation and done.evaluation.verdict, done.note):
         if words_of_result:
             _say(words_of_result)
     _say(f"The model is in {out}" + (f", its report in {out}/report.html" if done.evaluation is not None else ""))
-
-
-@app.command()
-def downscale(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
-    coarse: Annotated[list[str], typer.Argument(help="Coarse files or patterns.")],
-    *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .nc or .zarr.")],
-    members: Annotated[
-        int, typer.Option(help="Size of the ensemble; more than 1 with a method that draws members.")
-    ] = 1,
-    quantiles: Annotated[
-        list[str] | None,
-        typer.Option(help="Write quantiles over the members instead: 0.1,0.5,0.9. They do not conserve."),
-    ] = None,
-    interval: Annotated[
-        float | None,
-        typer.Option(help="Write intervals that hold the truth so often, in percent: 90. Needs finegrid calibrate."),
-    ] = None,
-    chances: Annotated[
-        bool, typer.Option("--chances", help="Write chances of the events of finegrid calibrate --event.")
-    ] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Leave out the calibration in the model folder.")] = False,
-    time: Period = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    reference: Annotated[
-        list[str] | None, typer.Option(help="Files of another source in its reference period: its own climatology.")
-    ] = None,
-    guard: Annotated[str, typer.Option(help="Of input unlike that of training: warn, align, refuse, or off.")] = "warn",
-) -> None:
-    r"""Make fine fields of coarse files, of any length, as one CF file.
-
-    \b
-    finegrid downscale model/ coarse.nc --out fine.nc
-    finegrid downscale model/ 'era/*.nc' --out fine.zarr --members 50 --time 2019-03
-    finegrid downscale model/ coarse.nc --out risk.nc --members 50 --quantiles 0.1 0.5 0.9
-    finegrid downscale model/ coarse.nc --out risk.nc --members 50 --interval 90
-    finegrid downscale model/ scenario.nc --reference historical.nc --out future.nc
-    """
-    from finegrid.cli import words as typed
-    from finegrid.data.progress import bar
-    from finegrid.pipeline.downscale import downscale as do
-
-    wanted, files = typed.quantiles(quantiles, coarse)
-    with bar("downscaling") as progress:
-        done = do(
-            model,
-            files,
-            out,
-            members=members,
-            quantiles=wanted,
-            interval=None if interval is None else interval / 100,
-            raw=raw,
-            chances=chances,
-            time=time,
-            seed=seed,
-            reference=reference,
-            guard=guard,
-            progress=progress,
-        )
-    # Quantiles say in words how far they depart.
-    departure = "" if wanted or interval is not None else f" (largest relative departure {done.violation:.1e})"
-    _say(f"{done.path}: {done.times} times; {done.words}{departure}")
-    for words in done.notes:
-        _say(words)
 
 
 @app.command()
@@ -257,9 +201,9 @@ def recipe(
     showing.recipe(check if not example else None)
 
 
-for _verb in (calibrate, evaluate, benchmark, check, guard, regrid, attribute):
+for _verb in (downscale, calibrate, evaluate, benchmark, check, inspect, guard, regrid, attribute):
     app.command()(_verb)
 
 for _command in app.registered_commands:
     # In the source the mark that keeps lines apart is written out, as docstrings have no escapes.
-    _command.help = inspect.cleandoc((_command.callback and _command.callback.__doc__) or "").replace(r"\b", "\b")
+    _command.help = cleandoc((_command.callback and _command.callback.__doc__) or "").replace(r"\b", "\b")

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+Layout = Annotated[str | None, typer.Option("--layout", help="Layout of a folder; by default that which it is in.")]
+Option = Annotated[
+    list[str] | None, typer.Option("--option", help="Of the layout of a folder: region=blacksea; may be repeated.")
+]
 Period = Annotated[str | None, typer.Option("--time", help="A period: 2019, 2019-03, 1983/1996.")]
 
 
@@ -37,6 +41,28 @@ def check(
         out.write_text(found.yaml, encoding="utf-8")
     if maps is not None:
         showing.bias_maps(found, maps)
+
+
+def inspect(
+    folder: Annotated[Path, typer.Argument(help="A folder in the layout of a public benchmark.")],
+    *,
+    layout: Layout = None,
+    option: Option = None,
+) -> None:
+    r"""Which public benchmark is in a folder, what is in it, and how to run methods on it.
+
+    \b
+    finegrid inspect RainShift/
+    finegrid inspect RainShift/ --option region=melanesia
+    """
+    from finegrid.benchmark.layouts import task_of
+    from finegrid.benchmark.layouts.words import first_choices
+    from finegrid.cli import showing
+    from finegrid.data.layouts import layout_of
+
+    known = layout_of(folder, layout)
+    offered, chosen = first_choices(known, folder, option or [])
+    showing.layout(known, offered, task_of(folder, layout=known.name, options=chosen))
 
 
 def regrid(

@@ -13,7 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+    from numpy.typing import NDArray
+
     from finegrid.benchmark import Result
+    from finegrid.benchmark.layouts import LayoutTask
+    from finegrid.data.layouts import Layout, Opened
     from finegrid.downscalers import Downscaler
     from finegrid.evaluation import Evaluation
     from finegrid.evaluation.agreement import Agreement
@@ -65,14 +71,16 @@ def samples() -> None:
 
 def ranking(result: Result) -> None:
     """Methods from the smallest error to the largest, with intervals."""
+    from finegrid.evaluation.wording import number, range_of
+
     for variable in result.evaluation.variables:
         scores = result.evaluation.of(variable, "rmse")
         ordered = sorted(scores.values(), key=lambda score: score.value)
         rows = [
             (
                 score.method,
-                f"{score.value:.3f}",
-                f"{score.low:.3f} to {score.high:.3f}",
+                number(score.value, digits=4),
+                range_of(score.low, score.high),
                 "best" if score.best else "tied" if score.tied else "",
                 f"{result.trials[score.method].seconds:.0f}",
             )
@@ -88,7 +96,7 @@ def climate(found: Evaluation) -> None:
     from finegrid.evaluation.value_table import heading, true_value
     from finegrid.evaluation.wording import number
 
-    table = found.value_table
+    table = found.value_table.without_empty()
     for variable in table.variables:
         columns = {index: table.of(variable, index) for index in table.indices(variable)}
         words = {index: [number(each[method].value) for method in table.methods] for index, each in columns.items()}
@@ -135,6 +143,50 @@ def looks(found: Mapping[str, Look]) -> None:
     """Files beside each other."""
     rows = [(what, *(each.rows[what] for each in found.values())) for what in next(iter(found.values())).rows]
     _table(("", *(f"{role}: {Path(each.source).name}" for role, each in found.items())), rows)
+
+
+def layout(known: Layout, offered: Mapping[str, tuple[str, ...]], task: LayoutTask) -> None:
+    """A folder in the layout of a public benchmark: what is in it, and what to do with it."""
+    opened = task.opened()
+    _table((known.name, known.title), _facts(known, offered, opened))
+    _table(("role", "variable", "units", "size"), _variables(opened))
+    parts = [(name, str(len(each)), *_ends(opened.fine.time, each)) for name, each in opened.splits.items()]
+    parts += [(name, str(each.sizes["time"]), "truth is kept", "") for name, each in opened.tests.items()]
+    _table(("part", "times", "from", "to"), parts)
+    what = f"This is a question of {task.asked}: " if task.asked else ""
+    methods = f" --methods {','.join(list(task.methods)[:3])}" if task.methods else ""
+    told = [f"{what}finegrid benchmark {task.command}{methods} --out bench/"]
+    submits = known.submits is not None
+    told += [f"finegrid benchmark {task.command} --methods ridge+none --export submission/"] if submits else []
+    Console().print("\n".join(told), markup=False, soft_wrap=True)
+
+
+def _facts(known: Layout, offered: Mapping[str, tuple[str, ...]], opened: Opened) -> list[tuple[str, str]]:
+    from finegrid.benchmark.layouts.words import OWN
+
+    rows = [(f"{key}, here", ", ".join(values)) for key, values in {**opened.choices, **offered}.items()]
+    rows += [(f"{key}, shown", value) for key, value in opened.chosen.items()]
+    rows += [("options", ", ".join((*known.options, *OWN)))]
+    extras = ", ".join(opened.extras) or "nothing"
+    return [*rows, ("beside them", extras), ("cite", opened.citation), ("terms", opened.licence)]
+
+
+def _variables(opened: Opened) -> list[tuple[str, ...]]:
+    """What goes in and what is predicted; what is both, as the weather of a later time is, once."""
+    parts = {"input": opened.coarse, "predicted": opened.fine}
+    parts |= {f"static {number}": each for number, each in enumerate(opened.static, 1)}
+    roles: dict[tuple[str, ...], list[str]] = {}
+    for role, fields in parts.items():
+        for name, each in fields.data_vars.items():
+            size = " x ".join(f"{count} {dim}" for dim, count in each.sizes.items())
+            roles.setdefault((str(name), str(each.attrs.get("units", "")), size), []).append(role)
+    return [(", ".join(role), *row) for row, role in roles.items()]
+
+
+def _ends(time: xr.DataArray, chosen: NDArray[np.intp]) -> tuple[str, str]:
+    if not len(chosen):
+        return "", ""
+    return str(time.values[chosen[0]])[:16], str(time.values[chosen[-1]])[:16]
 
 
 def checked(found: Checked) -> None:

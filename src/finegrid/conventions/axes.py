@@ -138,7 +138,7 @@ def _find(fields: xr.Dataset, kind: str, dims: set[str]) -> str | None:
             str(name) for name, c in fields.coords.items() if c.attrs.get("standard_name") == "realization"
         ]
     for names in (by_attributes, _NAMES[kind]):
-        found = [name for name in names if name in fields.coords and _is_axis(fields[name], dims)]
+        found = [name for name in names if name in fields.coords and _is_axis(fields[name], dims, kind)]
         if found:
             return min(found, key=lambda name: name not in fields.dims)
     bare = [name for name in _NAMES[kind] if kind == "member" and name in dims and name not in fields.coords]
@@ -150,8 +150,9 @@ def _by_attributes(fields: xr.Dataset, key: str) -> Iterable[str]:
     return [str(name) for name in table.get(key, [])]
 
 
-def _is_axis(coordinate: xr.DataArray, dims: set[str]) -> bool:
-    return coordinate.ndim == 1 and str(coordinate.dims[0]) in dims and coordinate.dtype.kind in "fiu"
+def _is_axis(coordinate: xr.DataArray, dims: set[str], kind: str) -> bool:
+    kinds = "fiuUSO" if kind == "member" else "fiu"  # members may be called r1i1p1f1
+    return coordinate.ndim == 1 and str(coordinate.dims[0]) in dims and coordinate.dtype.kind in kinds
 
 
 def _time(fields: xr.Dataset, dims: set[str]) -> str | None:

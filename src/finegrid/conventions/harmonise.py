@@ -33,13 +33,16 @@ from finegrid.conventions.names import Coordinate, Names, Scalar, plain
 _ORDER = ("member", "time", "y", "x")
 
 
-def harmonise(fields: xr.Dataset, *, source: str = "input", static: bool = False) -> tuple[xr.Dataset, Names]:
+def harmonise(
+    fields: xr.Dataset, *, source: str = "input", static: bool = False, double: bool = False
+) -> tuple[xr.Dataset, Names]:
     """Bring fields to the standard form; doing it twice changes nothing.
 
     Args:
         fields: any CF-like Dataset, as `open_fields` or xarray gives it.
         source: words for the file in error messages; by default where the fields were opened from.
         static: expect fields without time, such as elevation.
+        double: leave float64 values as they are, and what is in no need of change uncopied.
 
     Returns:
         The fields in standard form, and the way back.
@@ -60,7 +63,7 @@ def harmonise(fields: xr.Dataset, *, source: str = "input", static: bool = False
     standard, changes = geography.standardise(standard, names, source)
     if source != "input":
         standard.encoding["source"] = source
-    return _values(standard), replace(names, **changes)
+    return _values(standard, double), replace(names, **changes)
 
 
 def _with_valid_time(fields: xr.Dataset) -> xr.Dataset:
@@ -262,10 +265,11 @@ def _places(fields: xr.Dataset, names: Names) -> tuple[xr.Dataset, dict[str, str
     return fields, renaming
 
 
-def _values(fields: xr.Dataset) -> xr.Dataset:
+def _values(fields: xr.Dataset, double: bool) -> xr.Dataset:
     """Float32 fields in the standard order, without encodings that no longer fit."""
     for name, field in fields.data_vars.items():
-        standard = field.transpose(*[dim for dim in _ORDER if dim in field.dims]).astype(np.float32)
+        dtype = np.float64 if double and field.dtype == np.float64 else np.float32
+        standard = field.transpose(*[dim for dim in _ORDER if dim in field.dims]).astype(dtype, copy=not double)
         standard.encoding = {}
         standard.attrs = {key: value for key, value in field.attrs.items() if key != "grid_mapping"}
         fields[name] = standard

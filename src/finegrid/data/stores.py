@@ -31,6 +31,7 @@ class Layout:
         attributes: attributes in the file.
         missing: whether NaN is declared as the fill value.
         record: the dimension along which the file grows.
+        pieces: sizes of the chunks; None for about a megabyte.
     """
 
     dims: tuple[str, ...]
@@ -39,9 +40,12 @@ class Layout:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     missing: bool = False
     record: str | None = None
+    pieces: tuple[int, ...] | None = None
 
     def chunks(self) -> tuple[int, ...]:
         """About a megabyte: whole fields, several steps of time; bands of rows of fields above 4 MB."""
+        if self.pieces is not None:
+            return self.pieces
         sizes = list(self.shape)
         plane = [index for index, dim in enumerate(self.dims) if dim != self.record][-2:]
         for index in range(len(sizes)):
@@ -145,17 +149,25 @@ class NetcdfStore:
 
 
 class ZarrStore:
-    """A folder in Zarr format 3."""
+    """A folder in Zarr format 3.
 
-    def __init__(self, path: Path, *, compression: int) -> None:
+    Args:
+        path: the folder to make.
+        compression: 0 stores values plainly.
+        grows: whether the record dimension is to have no steps yet, instead of all those of the layouts.
+    """
+
+    def __init__(self, path: Path, *, compression: int, grows: bool = True) -> None:
         self._group = zarr.create_group(str(path), zarr_format=3)
         self._compressors: Any = "auto" if compression else None
+        self._grows = grows
         self._records: dict[str, int | None] = {}
 
     def create(self, name: str, layout: Layout) -> None:
         """Make room for a variable."""
         self._records[name] = layout.dims.index(layout.record) if layout.record in layout.dims else None
-        shape = [0 if dim == layout.record else size for dim, size in zip(layout.dims, layout.shape, strict=True)]
+        sizes = zip(layout.dims, layout.shape, strict=True)
+        shape = [0 if self._grows and dim == layout.record else size for dim, size in sizes]
         text = layout.dtype.kind in "OSU"
         self._group.create_array(
             name,
@@ -164,7 +176,7 @@ class ZarrStore:
             chunks=layout.chunks(),
             compressors=self._compressors,
             dimension_names=layout.dims,
-            attributes=_plain(layout.attributes),
+            attributes=plain_attributes(layout.attributes),
             fill_value="" if text else layout.dtype.type(np.nan if layout.missing else 0),
         )
 
@@ -185,7 +197,7 @@ class ZarrStore:
 
     def describe(self, name: str | None, attributes: Mapping[str, Any]) -> None:
         """Set attributes of a variable, or of the file."""
-        (self._group if name is None else self._array(name)).update_attributes(_plain(attributes))
+        (self._group if name is None else self._array(name)).update_attributes(plain_attributes(attributes))
 
     def close(self) -> None:
         """Flush everything to disk: it already is."""
@@ -203,7 +215,7 @@ def _writable(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: int(value) if isinstance(value, bool | np.bool_) else value for key, value in attributes.items()}
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes as JSON takes them."""
     return {
         key: value.tolist() if isinstance(value, np.ndarray | np.generic) else value

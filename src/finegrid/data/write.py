@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
 from finegrid.conventions.axes import is_time
@@ -42,16 +43,19 @@ class Writer:
         path: the file (.nc) or folder (.zarr).
         overwrite: whether an existing one may be replaced.
         compression: zlib level of NetCDF; 0 stores values plainly.
+        part: the temporary file, on the same disk; by default a hidden one beside the path.
 
     Raises:
         InputError: when the path cannot be written; names it.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = True, compression: int = 1) -> None:
+    def __init__(
+        self, path: str | Path, *, overwrite: bool = True, compression: int = 1, part: Path | None = None
+    ) -> None:
         self.path = Path(path).expanduser()
-        _check_target(self.path, overwrite)
+        check_target(self.path, overwrite)
         self._compression = compression
-        self._part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        self._part = part or self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         self._store: Store | None = None
         self._codecs: dict[str, DateCodec] = {}
         self._layouts: dict[str, Layout] = {}
@@ -78,7 +82,7 @@ class Writer:
         """
         try:
             values = block.compute()
-            with _Failures(self.path):
+            with Failures(self.path):
                 if self._store is None:
                     self._begin(values)
                 self._extend(values)
@@ -97,10 +101,10 @@ class Writer:
                 raise InputError(
                     f"nothing was written to {self.path}; expected at least one block. Call append(fields) first"
                 )
-            with _Failures(self.path):
+            with Failures(self.path):
                 self._store.describe(None, self._attributes)
                 self._store.close()
-                _replace(self._part, self.path)
+                replace(self._part, self.path)
         except BaseException:
             self.abort()
             raise
@@ -114,27 +118,13 @@ class Writer:
 
     def _begin(self, block: xr.Dataset) -> None:
         """Open the temporary file and make room for the variables of the first block."""
-        dated = [str(dim) for dim in block.dims if dim in block.coords and is_time(block[dim])]
-        self._record = dated[0] if dated else None
+        self._record = record_of(block)
         self._store = STORES[self.path.suffix](self._part, self._compression)
         self._attributes = global_attributes(block) | self._attributes
         self._codecs = codecs(block)
         for name in map(str, block.variables):
-            self._layouts[name] = self._layout(block, name)
+            self._layouts[name] = layout_of(block, name, self._codecs, self._record)
             self._store.create(name, self._layouts[name])
-
-    def _layout(self, block: xr.Dataset, name: str) -> Layout:
-        variable, attributes = block[name], variable_attributes(block, name)
-        dtype, is_field = variable.dtype, name in block.data_vars and variable.dtype.kind == "f"
-        if name in self._codecs:
-            dtype = np.dtype(self._codecs[name].stored["dtype"])
-            attributes |= self._codecs[name].attributes() if self._codecs[name].owner == name else {}
-        elif is_field:
-            dtype = np.dtype(np.float32)
-        elif dtype.kind == "b":
-            dtype = np.dtype(np.int8)
-        dims = tuple(map(str, variable.dims))
-        return Layout(dims, variable.shape, dtype, attributes, missing=is_field, record=self._record)
 
     def _extend(self, block: xr.Dataset) -> None:
         """Write the values of a block; what does not depend on time, with the first block only."""
@@ -151,13 +141,9 @@ class Writer:
         self._steps += block.sizes[self._record] if self._record is not None else 1
 
     def _put(self, name: str, layout: Layout, block: xr.Dataset, start: int | None) -> None:
-        field = block[name].transpose(*layout.dims)
         if name in self._codecs:
             self._refine(self._codecs[name], block)
-            values = self._codecs[name].encode(field)
-        else:
-            values = field.values.astype(str).astype(object) if layout.dtype.kind in "OSU" else field.values
-        self._opened().put(name, values.astype(layout.dtype, copy=False), start)
+        self._opened().put(name, stored_values(block[name], layout, self._codecs.get(name)), start)
 
     def _refine(self, codec: DateCodec, block: xr.Dataset) -> None:
         """Where later dates fall between the units of the first ones, rewrite the dates in finer units."""
@@ -174,6 +160,39 @@ class Writer:
         if self._store is None:
             raise InputError(f"the writer of {self.path} is not open; call append(fields) first")
         return self._store
+
+
+def record_of(fields: xr.Dataset) -> str | None:
+    """The dimension of time, along which files grow; None where there is none."""
+    dated = [str(dim) for dim in fields.dims if dim in fields.coords and is_time(fields[dim])]
+    # A coordinate of time may have another name than its dimension.
+    others = [str(each.dims[0]) for each in fields.coords.values() if each.ndim == 1 and is_time(each)]
+    return next(iter((*dated, *others)), None)
+
+
+def layout_of(block: xr.Dataset, name: str, codecs: Mapping[str, DateCodec], record: str | None) -> Layout:
+    """How a variable of a block is stored."""
+    variable, attributes = block[name], variable_attributes(block, name)
+    dtype, is_field = variable.dtype, name in block.data_vars and variable.dtype.kind == "f"
+    if name in codecs:
+        dtype = np.dtype(codecs[name].stored["dtype"])
+        attributes |= codecs[name].attributes() if codecs[name].owner == name else {}
+    elif is_field:
+        dtype = np.dtype(np.float32)
+    elif dtype.kind == "b":
+        dtype = np.dtype(np.int8)
+    dims = tuple(map(str, variable.dims))
+    return Layout(dims, variable.shape, dtype, attributes, missing=is_field, record=record)
+
+
+def stored_values(variable: xr.DataArray, layout: Layout, codec: DateCodec | None) -> NDArray[Any]:
+    """The values of a variable as they are stored."""
+    field = variable.transpose(*layout.dims)
+    if codec is not None:
+        values = codec.encode(field)
+    else:
+        values = field.values.astype(str).astype(object) if layout.dtype.kind in "OSU" else field.values
+    return np.asarray(values.astype(layout.dtype, copy=False))
 
 
 def write(fields: xr.Dataset, path: str | Path, **attributes: Any) -> Path:
@@ -196,11 +215,10 @@ def write(fields: xr.Dataset, path: str | Path, **attributes: Any) -> Path:
 
 def _blocks(fields: xr.Dataset) -> Iterator[xr.Dataset]:
     """Slices along time of about 64 MB, cut where the lazy blocks are."""
-    dated = [str(dim) for dim in fields.dims if dim in fields.coords and is_time(fields[dim])]
-    if not dated:
+    dim = record_of(fields)
+    if dim is None:
         yield fields
         return
-    dim = dated[0]
     growing = [field for field in fields.data_vars.values() if dim in field.dims]
     piece = max([max(field.chunksizes.get(dim, (1,))) for field in growing], default=1)
     per_step = sum(field.nbytes for field in growing) // max(1, fields.sizes[dim])
@@ -209,11 +227,11 @@ def _blocks(fields: xr.Dataset) -> Iterator[xr.Dataset]:
         yield fields.isel({dim: slice(start, start + steps)})
 
 
-class _Failures:
-    """Failures of the disk, in words: which path, why, and what to do."""
+class Failures:
+    """Failures of the disk, in words: which path, why, and what to do; `kept` says what is left."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, kept: str = "nothing of the file was kept") -> None:
+        self._path, self._kept = path, kept
 
     def __enter__(self) -> None:
         return None
@@ -225,11 +243,16 @@ class _Failures:
         if isinstance(error, OSError | RuntimeError):
             raise InputError(
                 f"could not write {self._path} ({error}); expected a folder that may be written to, with "
-                "space left. Free some space or choose another path; nothing of the file was kept"
+                f"space left. Free some space or choose another path; {self._kept}"
             ) from error
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool = True) -> None:
+    """Refuse a path that cannot be written, before any work.
+
+    Raises:
+        InputError: names it.
+    """
     if path.suffix not in STORES:
         raise InputError(
             f"cannot tell the format of {path}; expected a name that ends in {', '.join(STORES)}. Rename the output"
@@ -244,7 +267,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} exists already; expected a new name. Choose another path, or pass overwrite=True")
 
 
-def _replace(part: Path, path: Path) -> None:
+def replace(part: Path, path: Path) -> None:
     """Give the finished file its name. A folder cannot replace another: the old one goes aside first."""
     if not path.is_dir():
         part.replace(path)

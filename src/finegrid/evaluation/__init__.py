@@ -5,6 +5,7 @@ from finegrid.evaluation.evaluation import Evaluation
 from finegrid.evaluation.indices import INDICES, Index
 from finegrid.evaluation.judge import evaluate
 from finegrid.evaluation.metrics import METRICS, USUAL, Metric
+from finegrid.evaluation.reductions import score
 from finegrid.evaluation.return_levels import return_levels
 from finegrid.evaluation.scores import Score
 from finegrid.evaluation.significance import diebold_mariano, difference_map, discoveries, effective_size
@@ -27,5 +28,6 @@ __all__ = [
     "effective_size",
     "evaluate",
     "return_levels",
+    "score",
     "value_table",
 ]

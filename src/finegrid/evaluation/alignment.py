@@ -67,25 +67,25 @@ def align(
     others = {name: _harmonised(fields, name) for name, fields in predictions.items()}
     given = None if coarse is None else mean_of_members(_harmonised(coarse, "coarse"))
     for name, fields in others.items():
-        _check_grid(fields, reference, name)
+        check_grid(fields, reference, name)
     everyone = {"truth": reference, **others} if given is None else {"truth": reference, **others, "coarse": given}
-    times = _common_times(everyone)
+    times = common_times(everyone)
     unshared = max(fields.sizes["time"] for fields in everyone.values()) - len(times)
     cases = (
         Case(
-            reference[variable].pipe(_at, times).transpose("time", "y", "x"),
-            {name: _prediction(fields, reference[variable], times, name) for name, fields in others.items()},
+            reference[variable].pipe(at_times, times).transpose("time", "y", "x"),
+            {name: prediction_of(fields, reference[variable], times, name) for name, fields in others.items()},
             None if given is None else _coarse(given, reference[variable], times),
             unshared,
             members=_members(every[variable], times),
         )
-        for variable in _variables(reference, next(iter(others.values())), next(iter(others)), variables)
+        for variable in shared_variables(reference, next(iter(others.values())), next(iter(others)), variables)
     )
     return tuple(map(_predicted, cases))
 
 
 def _members(field: xr.DataArray, times: pd.Index) -> xr.DataArray | None:
-    return field.pipe(_at, times).transpose("member", "time", "y", "x") if "member" in field.dims else None
+    return field.pipe(at_times, times).transpose("member", "time", "y", "x") if "member" in field.dims else None
 
 
 def _predicted(case: Case) -> Case:
@@ -110,7 +110,8 @@ def _harmonised(fields: xr.Dataset, source: str) -> xr.Dataset:
     return harmonise(fields, source=source)[0]
 
 
-def _check_grid(fields: xr.Dataset, truth: xr.Dataset, source: str) -> None:
+def check_grid(fields: xr.Dataset, truth: xr.Dataset, source: str) -> None:
+    """Refuse fields whose cells are not those of the truth."""
     got, expected = Grid.of(fields), Grid.of(truth)
     if nesting(got, expected) != (1, 1):
         raise InputError(
@@ -126,7 +127,8 @@ def _extent(grid: Grid) -> str:
     return f"{grid.shape[0]} x {grid.shape[1]} cells ({rows}, {system})"
 
 
-def _common_times(everyone: Mapping[str, xr.Dataset]) -> pd.Index:
+def common_times(everyone: Mapping[str, xr.Dataset]) -> pd.Index:
+    """Times that all fields have, each of them once."""
     indexes = {name: fields.indexes["time"] for name, fields in everyone.items()}
     for name, index in indexes.items():
         if not index.is_unique:
@@ -148,9 +150,11 @@ def _common_times(everyone: Mapping[str, xr.Dataset]) -> pd.Index:
     )
 
 
-def _at(field: xr.DataArray, times: pd.Index) -> xr.DataArray:
+def at_times(field: xr.DataArray, times: pd.Index) -> xr.DataArray:
+    """A field at some of its times."""
     # By position: a label of one calendar class does not look up the same time in another.
-    return field.isel(time=np.flatnonzero(field.indexes["time"].isin(times)))
+    shared = field.indexes["time"].isin(times)
+    return field if shared.all() else field.isel(time=np.flatnonzero(shared))
 
 
 def _time_extent(index: pd.Index) -> str:
@@ -160,7 +164,10 @@ def _time_extent(index: pd.Index) -> str:
     return f"{index[0]} to {index[-1]}, {len(index)} times, {calendar} calendar"
 
 
-def _variables(truth: xr.Dataset, prediction: xr.Dataset, source: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def shared_variables(
+    truth: xr.Dataset, prediction: xr.Dataset, source: str, wanted: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Names in the truth that are wanted, or all that the prediction has too."""
     if wanted is not None:
         return tuple(find_variable(truth, name, source="truth") for name in wanted)
     fields = [str(name) for name, field in truth.data_vars.items() if {"time", "y", "x"} <= set(field.dims)]
@@ -183,17 +190,18 @@ def _found(fields: xr.Dataset, name: str, source: str) -> bool:
     return True
 
 
-def _prediction(fields: xr.Dataset, truth: xr.DataArray, times: pd.Index, source: str) -> xr.DataArray:
+def prediction_of(fields: xr.Dataset, truth: xr.DataArray, times: pd.Index, source: str) -> xr.DataArray:
+    """The prediction of a truth (member, time, y, x), in its units."""
     field = _in_units_of(truth, fields[find_variable(fields, str(truth.name), source=source)], source)
     field = field if "member" in field.dims else field.expand_dims("member")
-    return field.pipe(_at, times).transpose("member", "time", "y", "x")
+    return field.pipe(at_times, times).transpose("member", "time", "y", "x")
 
 
 def _coarse(fields: xr.Dataset, truth: xr.DataArray, times: pd.Index) -> xr.DataArray | None:
     if not _found(fields, str(truth.name), "coarse"):
         return None
     field = fields[find_variable(fields, str(truth.name), source="coarse")]
-    return _in_units_of(truth, field, "coarse").pipe(_at, times).transpose("time", "y", "x")
+    return _in_units_of(truth, field, "coarse").pipe(at_times, times).transpose("time", "y", "x")
 
 
 def _in_units_of(truth: xr.DataArray, field: xr.DataArray, source: str) -> xr.DataArray:

@@ -31,7 +31,8 @@ from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.code_archive import Archive, Head, packed_gaps
 from finegrid.evaluation.code_coder import Symbols, decode, encode
 from finegrid.evaluation.code_models import Dressed, Table, checked_count, dressing
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 
 DIFFERENCES = {"previous": (0,), "planar": (1, 2), "planar-in-time": (0, 1, 2)}
 """Axes of (time, y, x) along which differences are taken, by model."""

@@ -32,8 +32,8 @@ from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.code_archive import packed_gaps
 from finegrid.evaluation.code_coder import Symbols
 from finegrid.evaluation.code_fields import DIFFERENCES, ENSEMBLE, PREDICTION, archive, filled, numbered
-from finegrid.evaluation.metrics.base import loaded
 from finegrid.evaluation.metrics.code_length import STEPS
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.evaluation.wording import number, pretty
 
 ZLIB, PNG = "zlib", "png"

@@ -30,7 +30,8 @@ from scipy import stats
 from finegrid.data.matching import COVERED
 from finegrid.evaluation.averaging import Array, Totals, ratio
 from finegrid.evaluation.intervals import LEAST_TIMES
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.grids import Operator
 
 SEASONS = ("DJF", "MAM", "JJA", "SON")

@@ -1,4 +1,4 @@
-"""Two pictures of an ensemble's honesty: where the truth ranks among the members, and spread against error."""
+"""Three pictures of an ensemble's honesty: ranks of the truth, intervals between members, spread against error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _MOST_POINTS = 2000
 
 
 def honesty(ensemble: Ensemble, units: str) -> Figure:
-    """The histogram of ranks with its sampling band, and beside it spread against error."""
-    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    _ranks(left, ensemble)
-    _spread(right, ensemble, units)
+    """The histogram of ranks with its sampling band, coverage of intervals by what they promise, spread and error."""
+    figure = Figure(figsize=(10.5, 9.2), layout="constrained")
+    rows = figure.add_gridspec(2, 2, height_ratios=(1, 1.2))
+    _ranks(figure.add_subplot(rows[0, :]), ensemble)
+    _intervals(figure.add_subplot(rows[1, 0]), ensemble)
+    _spread(figure.add_subplot(rows[1, 1]), ensemble, units)
     return figure
 
 
@@ -46,6 +47,23 @@ def _ranks(axes: Axes, ensemble: Ensemble) -> None:
     axes.set_ylabel("share of cells and times (%)", fontsize=10)
     axes.legend(fontsize=9, frameon=False, ncols=2, loc="upper center")
     axes.set_title("Rank of the truth", fontsize=12)
+    tidy(axes)
+
+
+def _intervals(axes: Axes, ensemble: Ensemble) -> None:
+    found = ensemble.nested
+    promised, inside, (low, high) = 100 * found.promised, 100 * found.inside, 100 * found.bounds
+    if np.isfinite(low).all():
+        axes.fill_between(promised, low, high, color=BLUE, alpha=0.25, linewidth=0, label="95 % interval")
+    axes.plot(promised, inside, "o-", color=BLUE, markersize=5, linewidth=1.8, label="ensemble")
+    axes.plot([0, 100], [0, 100], "--", color="black", linewidth=1.2, label="an honest ensemble")
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 100)
+    axes.set_aspect("equal")
+    axes.set_xlabel("promised by the interval (%)", fontsize=10)
+    axes.set_ylabel("truth inside (%)", fontsize=10)
+    axes.legend(fontsize=9, frameon=False, loc="upper left")
+    axes.set_title("Intervals between members", fontsize=12)
     tidy(axes)
 
 

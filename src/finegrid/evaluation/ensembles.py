@@ -7,6 +7,12 @@ times that resemble each other make it as wide as it has to be.
 Spread and error are shown for classes of times, from those of which the ensemble is surest to those of which it is
 least: a good ensemble knows when it does not know. Both are as in the metric (`metrics.ensembles`), so that they are
 equal where the ensemble is honest.
+
+Between the j-th lowest and the j-th highest of M members the truth of an honest ensemble lies with the chance
+
+    (M + 1 - 2 j) / (M + 1),      and lies so often as the ranks j ... M - j do together
+
+so that the histogram of ranks says how often every such interval holds the truth. Ties are drawn as in the histogram.
 """
 
 from __future__ import annotations
@@ -15,11 +21,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
-from finegrid.evaluation.averaging import Array, ratio
-from finegrid.evaluation.intervals import Draws
-from finegrid.evaluation.metrics.base import loaded
+from finegrid.evaluation.averaging import Array, Totals, ratio
+from finegrid.evaluation.intervals import Draws, interval
 from finegrid.evaluation.metrics.ensembles import RANK, SPREAD_SKILL
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.evaluation.tally import Tally
 
 SHOWN = 3
@@ -27,6 +34,21 @@ SHOWN = 3
 _CLASSES = 10
 _LEAST_IN_CLASS = 5
 _BAND = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """Intervals between members, the widest first.
+
+    Attributes:
+        promised: chance of each (interval,).
+        inside: share of the truth inside (interval,).
+        bounds: 95 % interval of that share (2, interval); NaN with too few times.
+    """
+
+    promised: Array
+    inside: Array
+    bounds: Array
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,7 @@ class Ensemble:
         spread: of each time (time,), the times of least spread first.
         error: of the same times (time,).
         classes: spread and error of classes of times (2, class), likewise.
+        nested: intervals between members, and how often the truth is inside.
     """
 
     members: Array
@@ -48,6 +71,7 @@ class Ensemble:
     spread: Array
     error: Array
     classes: Array
+    nested: Nested
 
     @property
     def outside(self) -> int | None:
@@ -65,22 +89,42 @@ def ensemble_of(prediction: xr.DataArray, tally: Tally, draws: Draws | None, ind
     if prediction.sizes["member"] < 2 or not {RANK.name, SPREAD_SKILL.name} <= tally.parts.keys():
         return None
     shown = loaded(prediction.isel(member=slice(SHOWN)), slice(index, index + 1))[:, 0]
-    ranks = tally.totals(RANK.name).mean()
+    ranked = tally.totals(RANK.name)
+    ranks, sampled = ranked.mean(), None if draws is None else draws.means(ranked)
     totals = tally.totals(SPREAD_SKILL.name)
     squares, weights = totals.per_time(), totals.weights
     order = np.argsort(squares[0])
     order = order[np.isfinite(squares[0][order])]
     spread, error = np.sqrt(squares[:, order])
-    return Ensemble(shown, ranks, _band(tally, draws), spread, error, _classes(squares[:, order], weights[order]))
+    classes = _classes(squares[:, order], weights[order])
+    return Ensemble(shown, ranks, _band(ranks, sampled), spread, error, classes, _nested(ranked, ranks, sampled, draws))
 
 
-def _band(tally: Tally, draws: Draws | None) -> Array:
-    totals = tally.totals(RANK.name)
-    flat = 1 / len(totals.sums)
-    if draws is None:
-        return np.full((2, len(totals.sums)), np.nan)
-    away = draws.means(totals) - totals.mean()[:, None]
-    return np.asarray(np.maximum(flat + np.nanquantile(away, _BAND, axis=1), 0.0))
+def _band(ranks: Array, sampled: Array | None) -> Array:
+    if sampled is None:
+        return np.full((2, len(ranks)), np.nan)
+    away = sampled - ranks[:, None]
+    return np.asarray(np.maximum(1 / len(ranks) + np.nanquantile(away, _BAND, axis=1), 0.0))
+
+
+def _nested(ranked: Totals, ranks: Array, sampled: Array | None, draws: Draws | None) -> Nested:
+    count = len(ranks)
+    lowest = np.arange(1, (count - 1) // 2 + 1)
+    promised, inside = (count - 2 * lowest) / count, _inside(ranks, lowest)
+    if sampled is None or draws is None:
+        return Nested(promised, inside, np.full((2, len(lowest)), np.nan))
+    without = _inside(draws.without(ranked), lowest)
+    ends = [
+        interval(each, widening=draws.widening(others))
+        for each, others in zip(_inside(sampled, lowest), without, strict=True)
+    ]
+    return Nested(promised, inside, np.clip(np.transpose(ends), 0.0, 1.0))
+
+
+def _inside(ranks: Array, lowest: NDArray[np.intp]) -> Array:
+    """How often the truth lies between the members of these numbers from below and from above (interval, ...)."""
+    below = np.concatenate([np.zeros_like(ranks[:1]), np.cumsum(ranks, axis=0)])
+    return np.asarray(below[len(ranks) - lowest] - below[lowest])
 
 
 def _classes(squares: Array, weights: Array) -> Array:

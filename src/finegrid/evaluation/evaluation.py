@@ -10,7 +10,9 @@ from typing import Any
 
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.floor_tables import markdown
-from finegrid.evaluation.parts import Part
+from finegrid.evaluation.parts.base import Part
+from finegrid.evaluation.parts.honesty import calibration
+from finegrid.evaluation.parts.ranking import order, ranked
 from finegrid.evaluation.scores import Scores
 from finegrid.evaluation.value_table import ValueTable
 from finegrid.evaluation.verdict import verdict
@@ -42,13 +44,19 @@ class Evaluation(Scores):
         """Indices of the climate of every method; empty unless `evaluate(..., indices=True)` was asked for them."""
         return ValueTable(self.indices)
 
+    @property
+    def every_part(self) -> tuple[Part, ...]:
+        """The calibration of an ensemble, and the further parts."""
+        return (*calibration(self), *self.parts)
+
     def markdown(self) -> str:
-        """The report in words and tables: verdict, scores, indices of the climate, and what to keep in mind."""
-        climate = self.value_table
+        """The report in words and tables: verdict, ranking, scores, climate, parts, and what to keep in mind."""
+        climate = self.value_table.without_empty()
         facts = [f"Method: {self.method}.", *([f"Data: {self.split}."] if self.split else [])]
-        parts = [f"# {self.task or 'Downscaling evaluation'}", " ".join(facts), f"**{self.verdict}**", self.table()]
+        parts = [f"# {self.task or 'Downscaling evaluation'}", " ".join(facts), f"**{self.verdict}**"]
+        parts += ["## Ranking", *(ranked(self, name) for name in self.variables), "## Scores", self.table()]
         parts += [f"## Climate of {name}\n\n{climate.markdown(name)}" for name in climate.variables]
-        parts += [each.markdown() for each in self.parts]
+        parts += [each.markdown() for each in self.every_part]
         parts += ["## What to keep in mind", "\n".join(f"- {note}" for note in self.notes)]
         sources = ["; ".join(f"{key}: {value}" for key, value in source.items()) for source in self.sources]
         parts += ["## Sources", "\n".join(f"- {each}" for each in sources)] if sources else []
@@ -69,7 +77,8 @@ class Evaluation(Scores):
             {**words, "verdict": self.verdict, "notes": list(self.notes), "scores": scores}
             | ({"indices": self.value_table.to_dict()} if self.indices else {})
             | ({"floors": [floor.to_dict() for floor in self.floors]} if self.floors else {})
-            | {each.key: each.plain for each in self.parts}
+            | {"ranking": {name: [score.method for score in order(self, name)] for name in self.variables}}
+            | {each.key: each.plain for each in self.every_part}
         )
 
     def to_json(self, path: str | Path) -> Path:
@@ -97,5 +106,5 @@ class Evaluation(Scores):
             training_log=training_log,
             provenance=provenance,
             agreements=agreements,
-            sections=[*(each.html() for each in self.parts), *sections],
+            sections=[*(each.html() for each in self.every_part), *sections],
         )

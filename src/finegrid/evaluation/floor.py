@@ -32,7 +32,8 @@ import numpy as np
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.metrics import Reference
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 
 SIZES = (3, 5, 10, 20, 50)
 """Numbers of members for which the skill is shown, as far as there are so many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from html import escape
 
@@ -21,6 +22,17 @@ def picture(figure: Figure, alternative: str, caption: str, *, narrow: bool = Fa
     image = f'<img src="data:image/svg+xml;base64,{content}" alt="{escape(alternative)}">'
     below = f"<figcaption>{escape(caption)}</figcaption>"
     return f'<figure class="{kind}"><div class="scroll">{image}</div>{below}</figure>'
+
+
+def with_contents(page: str) -> str:
+    """The page with a list of its sections, each of which it leads to, in front of the first one."""
+    pieces = re.split(r"<h2>(.*?)</h2>", page)
+    titles = pieces[1::2]
+    links = "".join(f'<a href="#s{number}">{title}</a>' for number, title in enumerate(titles, 1))
+    for number, title in enumerate(titles, 1):
+        pieces[2 * number - 1] = f'<span id="s{number}"></span><h2>{title}</h2>'
+    head, first, section = pieces[0].rpartition("<section")
+    return "".join([head, f"<nav>{links}</nav>\n" if titles else "", first, section, *pieces[1:]])
 
 
 def words_table(content: str) -> str:

@@ -18,14 +18,14 @@ from finegrid.conventions import InputError
 from finegrid.evaluation import figures, floor_tables, maps
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.agreement_figures import section
-from finegrid.evaluation.ensemble_figures import honesty
 from finegrid.evaluation.metrics import METRICS
-from finegrid.evaluation.page import facts_table, picture, words_table
-from finegrid.evaluation.portrait import climate_table, portrait
+from finegrid.evaluation.page import facts_table, picture, with_contents, words_table
+from finegrid.evaluation.parts.base import html_table
+from finegrid.evaluation.parts.ranking import ranked
+from finegrid.evaluation.portrait import climates
 from finegrid.evaluation.scores import Score, Scores, View
-from finegrid.evaluation.value_table import ValueTable
-from finegrid.evaluation.verdict import dispersion, verdict
-from finegrid.evaluation.wording import MANY, cell, floor_cell, floor_label, heading, number, units_of
+from finegrid.evaluation.verdict import verdict
+from finegrid.evaluation.wording import FEW, MANY, WIDE, cell, floor_cell, floor_label, heading, number, units_of
 
 _SOURCE_COLUMNS = ("field", "file", "title", "institution", "licence", "reference", "size")
 
@@ -62,7 +62,7 @@ def write_report(
         provenance=facts_table(provenance),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
+    target.write_text(with_contents(page), encoding="utf-8")
     return target
 
 
@@ -78,6 +78,7 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
     method = evaluation.method
     parts = [
         f"<h2>{escape(_sentence(title))}</h2>",
+        html_table(ranked(evaluation, view.variable)),
         _table(evaluation, view.variable),
         picture(
             figures.intervals(evaluation, view.variable),
@@ -108,60 +109,31 @@ def _variable(evaluation: Scores, view: View, agreements: Sequence[Agreement]) -
             )
         )
     parts += _members(evaluation, view)
-    parts += _climate(evaluation, view)
+    parts += climates(evaluation, view)
     parts += [floor_tables.html(floor) for floor in evaluation.floors if floor.variable == view.variable]
     parts += [section(found) for found in agreements if found.name == view.variable]
     return '<section class="variable">' + "\n".join(parts) + "</section>"
 
 
 def _members(evaluation: Scores, view: View) -> list[str]:
-    """Some members beside the truth, and whether the ensemble is honest; nothing for a single prediction."""
-    ensemble, score = view.ensemble, evaluation.of(view.variable, "spread-skill").get(evaluation.method)
-    if ensemble is None or score is None:
+    """Some members beside the truth; nothing for a single prediction."""
+    if view.ensemble is None:
         return []
-    outside = ensemble.outside
-    band = (
-        "There are too few times for a sampling band."
-        if outside is None
-        else f"{outside} of {len(ensemble.ranks)} bars lie outside the 95 % band of a flat histogram (by chance, one "
-        "in twenty does)."
-    )
     return [
         f"<h3>{escape(_sentence(evaluation.method))} as an ensemble of {view.members} members</h3>",
         picture(
             maps.members(view),
             f"Maps of {view.label}: truth, mean over members and single members",
             "The same time. A member is one possible field, as rough as the truth and with extremes as large; "
-            f"the first {len(ensemble.members)} are drawn. Their mean is smooth by right. One colour scale for all.",
-        ),
-        picture(
-            honesty(ensemble, view.units),
-            "Histogram of the truth's rank among the members, and spread of the members against error of their mean",
-            f"Left: a hump in the middle means too much spread, high ends too little, a slope a bias. {band} Right: "
-            "spread and error should be equal of the surest and of the least sure times alike. Taken together, the "
-            f"ensemble {dispersion(score)}.",
+            f"the first {len(view.ensemble.members)} are drawn. Their mean is smooth by right. One colour scale for "
+            "all.",
         ),
     ]
 
 
-def _climate(evaluation: Scores, view: View) -> list[str]:
-    """The climate of the methods, where it was asked for."""
-    table = ValueTable(tuple(each for each in evaluation.indices if each.variable == view.variable))
-    if not table.scores:
-        return []
-    alternative = f"Departures of each method from the climate of {view.label}"
-    caption = (
-        "Departure from the true climate. Colours are full at half of the true standard deviation (values in units), "
-        "half of the true value (frequencies, lengths), 50 %, a factor of 1.5, 0.5 (skewness, correlation) or 30 days "
-        "(phase); grey: not to be had."
-    )
-    figure = picture(portrait(table, view.variable), alternative, caption)
-    return ["<h3>Climate: indices of VALUE</h3>", climate_table(table, view.variable, evaluation.method), figure]
-
-
 def _table(evaluation: Scores, variable: str) -> str:
     columns = {name: evaluation.of(variable, name) for name in evaluation.metrics(variable)}
-    if len(columns) > MANY:
+    if len(columns) > (WIDE if len(evaluation.methods) <= FEW else MANY):
         return _tall_table(evaluation, columns)
     head = "".join(_head(name, units_of(scores)) for name, scores in columns.items())
     rows = []
@@ -177,10 +149,13 @@ def _table(evaluation: Scores, variable: str) -> str:
 
 def _tall_table(evaluation: Scores, columns: Mapping[str, Mapping[str, Score]]) -> str:
     """Many metrics, a row for each."""
-    head = "".join(f'<th scope="col">{escape(method)}</th>' for method in evaluation.methods)
+    floor = evaluation.floor(next(iter(next(iter(columns.values())).values())).variable)
+    names = [*evaluation.methods, *([] if floor is None else [floor_label(floor)])]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = []
     for name, scores in columns.items():
         cells = "".join(_cell(scores[method], evaluation) for method in evaluation.methods)
+        cells += "" if floor is None else f"<td>{escape(floor_cell(scores))}</td>"
         rows.append(f"<tr>{_head(name, units_of(scores), scope='row')}{cells}</tr>")
     return _framed(f'<th scope="col">Metric</th>{head}', rows)
 

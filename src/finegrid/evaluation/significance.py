@@ -38,7 +38,8 @@ from finegrid.conventions import InputError, harmonise, restore
 from finegrid.evaluation.alignment import Case, align, only_variable, step_seconds
 from finegrid.evaluation.averaging import Array, ratio
 from finegrid.evaluation.disagreement import CellSums
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 
 Mask = NDArray[np.bool_]
 Error = Literal["squared", "absolute"]

@@ -11,7 +11,7 @@ from finegrid.conventions import InputError
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array, Totals, ratio
 from finegrid.evaluation.metrics import Block, Metric, Reference
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import blocks_of
 from finegrid.evaluation.metrics.pointwise import square_error
 from finegrid.evaluation.metrics.spectrum import radial, truth_and_members
 
@@ -85,11 +85,8 @@ def tally(case: Case, reference: Reference, wanted: Sequence[Metric]) -> Mapping
     applying = [metric for metric in wanted if metric.applies(reference)]
     metrics = [metric for metric in applying if members > 1 or not metric.of_members]
     tallies = {method: Tally(metrics) for method in case.predictions}
-    for part in parts_of(case.truth.sizes["time"], members * reference.grid.size):
-        truth = loaded(case.truth, part)
-        coarse = None if case.coarse is None else loaded(case.coarse, part)
-        for method, prediction in case.predictions.items():
-            tallies[method].add(Block(loaded(prediction, part), truth, reference, coarse, part.start))
+    for method, block in blocks_of(case.predictions, case.truth, reference, case.coarse):
+        tallies[method].add(block)
     for method, each in tallies.items():
         _check_complete(each, method, case)
     return tallies

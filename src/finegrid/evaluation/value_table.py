@@ -65,6 +65,11 @@ class ValueTable:
         known = [distance for distance in away.values() if np.isfinite(distance)]
         return tuple(name for name, distance in away.items() if known and distance <= min(known) + _TIED)
 
+    def without_empty(self) -> ValueTable:
+        """The table without indices that cannot be had of any method, such as levels of a record that is too short."""
+        known = {(each.variable, each.index) for each in self.scores if each.cells}
+        return ValueTable(tuple(each for each in self.scores if (each.variable, each.index) in known))
+
     def markdown(self, variable: str | None = None) -> str:
         """Tables in Markdown, or that of one variable: value ± spread over cells, the best in bold, the truth below."""
         if variable is None:

@@ -15,7 +15,7 @@ from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.ensembles import ensemble_of
 from finegrid.evaluation.intervals import Draws
 from finegrid.evaluation.metrics import Reference
-from finegrid.evaluation.metrics.base import loaded
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.evaluation.scores import MAIN_METRIC, View
 from finegrid.evaluation.tally import Tally
 from finegrid.grids import Grid

@@ -21,7 +21,9 @@ _POWER = re.compile(r"(?<=[A-Za-z])(\*\*)?-?\d+")
 _DEGREES = {"degC": "°C", "degrees_Celsius": "°C", "degree_Celsius": "°C", "celsius": "°C", "C": "°C"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MANY = 14
-"""Metrics that fit side by side; of more, each has a row."""
+"""Metrics that fit side by side in a text; of more, each has a row."""
+FEW, WIDE = 6, 8
+"""On a page, methods that fit side by side, and metrics beside which they do not have to."""
 
 
 def number(value: float, *, digits: int = 3) -> str:

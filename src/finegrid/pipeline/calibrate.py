@@ -140,8 +140,8 @@ def update(
 def _kept(model: Path, calibration: Calibration, judged: Mapping[str, Judged]) -> Calibrated:
     """Write the calibration and its report into the model folder."""
     facts, calibrator = calibration.facts, calibration.calibrator
-    stored.save(calibrator, model, facts)
     words = _words(calibration, judged)
+    stored.save(calibrator, model, {**facts, "words": list(words)})
     if judged:
         write(
             model / REPORT,

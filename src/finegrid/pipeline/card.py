@@ -14,6 +14,7 @@ from typing import Any
 from finegrid import __version__
 from finegrid.downscalers import Downscaler, load
 from finegrid.evaluation.metrics import METRICS
+from finegrid.evaluation.parts import Cost
 from finegrid.evaluation.wording import labelled, number
 from finegrid.pipeline.calibrated import Calibration
 
@@ -48,6 +49,7 @@ def card(folder: str | Path) -> str:
         "What it learnt from": _learnt(info),
         "How good it is": _scores(scores),
         "How sure it is": _calibration(path, downscaler),
+        "What it costs": _cost(scores),
         "What it is not for": [*scores.get("notes", []), *downscaler.notes(), *_ALWAYS],
     }
     first, *others = sections
@@ -86,6 +88,11 @@ def _scores(scores: Mapping[str, Any]) -> list[str]:
         return ["It has not been judged: its test block was too short."]
     told = [str(scores["verdict"]), f"Measured on: {scores['split']}."]
     return [*told, *("\n\n" + _table(scores["scores"], name) for name in dict.fromkeys(_variables(scores)))]
+
+
+def _cost(scores: Mapping[str, Any]) -> list[str]:
+    words = Cost.of(scores.get("cost", {})).words
+    return [f"{what[0].upper()}{what[1:]}: {value}." for what, value in words.items()]
 
 
 def _variables(scores: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,8 @@ members, times and coarse cells of |area mean - coarse| / max(|coarse|, mean of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -18,6 +18,9 @@ from finegrid.downscalers.domain import Domain
 from finegrid.evaluation.metrics import Block, Metric, Reference
 from finegrid.evaluation.metrics.conservation import CONSERVED, VIOLATION
 from finegrid.grids import Operator
+
+Found = tuple[float, int, int]
+"""The largest departure, and coarse values that are not met, of how many in all."""
 
 _TIMES_AT_ONCE = 4096
 # Fine values held as float64 at once: a block is measured in pieces, beside a network that needs the memory.
@@ -46,6 +49,12 @@ class Departure:
 
         Variables that are `derived` from others have no coarse value to depart from.
         """
+        names = [name for name in domain.outputs if name not in derived]
+        return cls.knowing(domain, {name: _typical(coarse[name]) for name in names})
+
+    @classmethod
+    def knowing(cls, domain: Domain, typical: Mapping[str, float]) -> Departure:
+        """Ready to measure the variables whose typical sizes, the means of |coarse|, are known."""
         fine = domain.true_grid.masked(None)
         operator = Operator.from_areas(fine, domain.operator.target, *domain.operator.areas)
         valid = np.ones(fine.shape, dtype=bool) if domain.true_grid.mask is None else np.asarray(domain.true_grid.mask)
@@ -61,12 +70,31 @@ class Departure:
                 complete=valid,
                 operator=operator,
                 inside=domain.binding,
-                typical=_typical(coarse[name]),
+                typical=size,
             )
-            for name in domain.outputs
-            if name not in derived
+            for name, size in typical.items()
         }
         return cls(references)
+
+    @property
+    def typical(self) -> dict[str, float]:
+        """The mean of |coarse| of each variable."""
+        return {name: each.typical for name, each in self.references.items()}
+
+    @property
+    def found(self) -> Found:
+        """What was measured so far, as plain values."""
+        return self.largest, *self.unmet
+
+    def fresh(self) -> Departure:
+        """The same measure, with nothing measured yet."""
+        return replace(self, largest=0.0, unmet=(0, 0))
+
+    def include(self, found: Found) -> None:
+        """Take in what another process, or an earlier one, has measured of other blocks."""
+        largest, wrong, count = found
+        self.largest = max(self.largest, largest)
+        self.unmet = self.unmet[0] + wrong, self.unmet[1] + count
 
     def add(self, block: xr.Dataset, coarse: xr.Dataset) -> None:
         """Measure a block, in the user's names, against its standard coarse fields."""

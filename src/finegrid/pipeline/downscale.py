@@ -3,46 +3,53 @@
 While the network works on one block, a second thread measures and writes the one before, so that a long record takes
 little longer than the network alone and no more memory than a few blocks. What is written is measured: how far its
 means over coarse cells are from the coarse field, as the evaluation defines it (`evaluation.metrics.conservation`).
+
+Until all is written, the output lies in NAME.unfinished with a note of every finished block (`pipeline.manifest`). A
+job that was stopped, however that came, goes on from them, and ends in the same bytes as if it had never been.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
-from finegrid.conventions.components import word_of
 from finegrid.conventions.errors import provenance
-from finegrid.data import Writer, open_fields
-from finegrid.downscalers import Downscaler, load
-from finegrid.downscalers.members import check_members
-from finegrid.evaluation.metrics import CONSERVED
+from finegrid.data import open_fields
+from finegrid.data.damage import readable
+from finegrid.data.open import expanded
+from finegrid.data.write import check_target, record_of
+from finegrid.downscalers import Downscaler
+from finegrid.pipeline.about import about_of, conservation_words
+from finegrid.pipeline.assembly import Assembly
+from finegrid.pipeline.blocks import Blocks, Options, Plan
+from finegrid.pipeline.claim import again, claimed
+from finegrid.pipeline.cluster import by_workers, connected
+from finegrid.pipeline.costs import remember
 from finegrid.pipeline.departure import Departure
-from finegrid.pipeline.guarding import guarded
+from finegrid.pipeline.guarding import Guarded, guarded
 from finegrid.pipeline.history import history_of
-from finegrid.pipeline.honest import honesty
+from finegrid.pipeline.identity import identity_of, stamps_of
+from finegrid.pipeline.ledger import Watch
+from finegrid.pipeline.manifest import Manifest, begun, run_of
 from finegrid.pipeline.material import times_of_period
-from finegrid.pipeline.naming import name_of
-from finegrid.pipeline.quantiles import Make, Summary, checked
+from finegrid.pipeline.quantiles import checked
+from finegrid.pipeline.running import Files, Running
+from finegrid.pipeline.share import Share
+from finegrid.pipeline.stopping import stoppable
 
+_BETWEEN = "; "
 # Coarse fields read at once: less than what belongs to a block of fine fields, so that little is read twice.
 _READ_BYTES = 2_000_000
-_COMPRESSION = 1
 _ONE_OF_MANY = (
     "this is one member of an ensemble, as likely as any other and not the best guess: --members 20 draws more, and "
     "--quantiles 0.5 is their middle"
 )
-# Blocks that wait to be written, besides the one in work on either side.
-_WAITING = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Downscaled:
 
 def downscale(
     model: str | Path | Downscaler,
-    coarse: str | Path | Sequence[str | Path],
+    coarse: Files,
     out: str | Path,
     *,
     members: int = 1,
@@ -76,8 +83,12 @@ def downscale(
     chances: bool = False,
     time: str | None = None,
     seed: int = 0,
-    reference: str | Path | Sequence[str | Path] | None = None,
+    reference: Files | None = None,
     guard: str = "warn",
+    tile: int | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     command: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Downscaled:
@@ -99,90 +110,171 @@ def downscale(
         reference: where the coarse files are of another source than the training ones, files of that source in a period
             whose climate should be that of training.
         guard: what to do with input unlike that of training: "warn", "align", "refuse", or "off" (`pipeline.guarding`).
+        tile: coarse cells along a side of the pieces for which networks answer; None for what suits the domain.
+        resume: go on with a run of the same job that was stopped; where it is finished already, nothing is done.
+        workers: processes of this machine that work on blocks, or how many of `scheduler` to wait for.
+        scheduler: address of a dask scheduler whose workers work on blocks, or its scheduler file.
         command: what to note in the history; by default the command line.
         progress: called with the times done and the times in all.
 
     Raises:
-        InputError: when files do not suit the model or the output cannot be written; nothing is left behind.
+        InputError: when files do not suit the model or the output cannot be written; finished blocks are kept, and the
+            message says how to go on.
+        Interrupted: on Ctrl-C, when a block is finished.
     """
-    wanted = checked(quantiles, members) if quantiles else ()
-    downscaler = model if isinstance(model, Downscaler) else load(model)
-    honest = honesty(model, downscaler, members, interval=interval, raw=raw, quantiles=wanted, chances=chances)
-    check_members(members, downscaler.name, random=downscaler.random)
+    watch, wanted = Watch(), checked(quantiles, members) if quantiles else ()
+    options = Options(members, wanted, interval, raw, chances, seed, tile)
+    downscaler = options.loaded(model)
+    honest = options.honesty(model, downscaler)
+    target = Path(out).expanduser()
+    check_target(target)
+    with (
+        stoppable() as stop,
+        connected(workers, scheduler) as client,
+        claimed(target, again=again(command)) as claim,
+    ):
+        with readable(coarse, reference):
+            given = _given(model, downscaler, coarse, time, reference, guard)
+        plan = Plan.of(downscaler, given.times, given.seen.sizes["time"], members)
+        asked = {**asdict(options), "guard": guard, "format": target.suffix}
+        identity = identity_of(model, downscaler, given.conserved, given.departure.typical, asked, asdict(plan))
+        if resume and (done := _finished(target, run_of(identity))) is not None:
+            given.looked.draw(target)
+            return done
+        claim.manifest, touched = begun(
+            Manifest(claim.folder, identity, stamps_of(coarse, reference), plan.blocks), claim.empty, resume=resume
+        )
+        resumed = bool(claim.manifest.records)
+        draw = partial(downscaler.blocks, given.seen, members=members, seed=seed, source=given.source)
+        with readable(coarse, reference):
+            honest = honest.adapted(claim.folder, lambda part: draw(times=part), given.times)
+        blocks = options.blocks(downscaler, honest, given.departure, given.source)
+        running = Running(blocks, given.seen, plan, (coarse, reference), progress, stop)
+        first = None if client is not None or claim.manifest.records else running.draw(0)
+        outline = running.outline(first)
+        stop.gently()
+        with Assembly(target, claim.manifest, plan, outline, stop) as assembly:
+            running.recall(assembly, touched=touched)
+            if client is None:
+                running.here(assembly, first)
+            else:
+                share = _share(model, options, blocks, assembly, (coarse, reference))
+                running.elsewhere(assembly, partial(by_workers, client, running, share))
+            done, about = _told(blocks, given, target, plan)
+            run = {"finegrid_run": claim.manifest.run}
+            assembly.close(**about, **run, history=history_of(given.fields, command))
+    given.looked.draw(target)
+    if not resumed:
+        remember(target, watch.seconds)
+    return done
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The input of a job.
+
+    Attributes:
+        fields: in the user's names.
+        seen: all times as the model sees them.
+        times: which of these are wanted.
+        conserved: the values that are conserved at these.
+        looked: what the guard has found.
+        departure: what measures blocks.
+        notes: what a user should know.
+    """
+
+    fields: xr.Dataset
+    seen: xr.Dataset
+    times: range
+    conserved: xr.Dataset
+    looked: Guarded
+    departure: Departure
+    notes: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """What the input is called in messages."""
+        return provenance(self.fields, otherwise="the coarse input")
+
+
+def _given(
+    model: str | Path | Downscaler,
+    downscaler: Downscaler,
+    coarse: Files,
+    time: str | None,
+    reference: Files | None,
+    guard: str,
+) -> Given:
+    """The input of a job, checked before anything is computed."""
     fields = _opened(coarse)
     chosen = times_of_period(fields, time)
-    with Writer(out, compression=_COMPRESSION) as writer:
-        # Of the whole record: ranks within it, and the days beside the period, must not depend on the period.
-        seen = downscaler.read(fields, reference=None if reference is None else open_fields(reference))
-        looked = guarded(model, downscaler, fields, seen, chosen, guard)
-        seen = looked.fields
-        given = _settled(downscaler, seen.isel(time=chosen), fields)
-        departure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
-        summary = _summary(downscaler, given, wanted or honest.ends, members, honest.made)
-
-        def keep(block: xr.Dataset, coarse_of_it: xr.Dataset) -> None:
-            departure.add(block, coarse_of_it)
-            if honest.events is not None:
-                block = honest.events.probability(block)
-            writer.append(block if summary is None else summary.of(block, coarse_of_it))
-
-        total, done = given.sizes["time"], 0
-        with _in_turn(keep) as put:
-            source = provenance(fields, otherwise="the coarse input")
-            draw = partial(downscaler.blocks, seen, members=members, seed=seed, source=source)
-            honest.look(lambda part: draw(times=part), range(seen.sizes["time"])[chosen])
-            for block in draw(times=chosen):
-                size = block.sizes[downscaler.domain.names.time]
-                part = slice(done, done + size)
-                put(honest.members(block, seen.isel(time=chosen).isel(time=part)), given.isel(time=part))
-                done += size
-                progress(done, total)
-        words, violation = looked.words(conservation_words(downscaler, departure)), departure.largest
-        notes = (*looked.notes, *downscaler.notes_on(fields), *([] if summary is None else summary.notes))
-        notes += (_ONE_OF_MANY,) if downscaler.random and members == 1 else ()
-        notes += honest.notes
-        more = {}
-        if summary is not None:
-            more = {"finegrid_members_conservation_violation": violation}
-            words, violation = f"{summary.words}; of the members, {words}", summary.departure.largest
-        if honest.events is not None:
-            words = f"chances of events by {honest.events.name}; of the members, {words}"
-        about = _about(downscaler, members, seed, fields, violation, words) | more
-        about |= honest.about | looked.about
-        about |= {"finegrid_notes": "; ".join(notes)} if notes else {}
-        writer.set_attributes(**about, history=history_of(fields, command))
-    looked.draw(out)
-    return Downscaled(Path(out), done, violation, words, notes)
+    # Of the whole record: ranks within it, and the days beside the period, must not depend on the period.
+    seen = downscaler.read(fields, reference=None if reference is None else open_fields(reference))
+    looked = guarded(model, downscaler, fields, seen, chosen, guard)
+    conserved = _settled(downscaler, looked.fields.isel(time=chosen), fields)
+    departure = Departure.of(downscaler.domain, conserved, derived=downscaler.conservation.derived)
+    times = range(looked.fields.sizes["time"])[chosen]
+    notes = (*looked.notes, *downscaler.notes_on(fields))
+    return Given(fields, looked.fields, times, conserved, looked, departure, notes)
 
 
-def _summary(
-    downscaler: Downscaler, given: xr.Dataset, quantiles: tuple[float, ...], members: int, make: Make | None
-) -> Summary | None:
-    """What takes quantiles and measures them; None where members are written."""
-    if not quantiles:
+def _share(
+    model: str | Path | Downscaler, options: Options, blocks: Blocks, assembly: Assembly, paths: Sequence[Files | None]
+) -> Share:
+    """What workers have to know of a job; a model that is in no folder gets one."""
+    folder = assembly.manifest.folder.absolute()
+    if isinstance(model, Downscaler):
+        model.save(folder / "model")
+        model = folder / "model"
+    return Share(
+        model=str(Path(model).absolute()),
+        digest=blocks.downscaler.digest,
+        options=options,
+        typical=tuple(blocks.departure.typical.items()),
+        source=blocks.source,
+        paths=tuple(str(path.absolute()) for each in paths if each is not None for path in expanded(each)),
+        folder=str(folder),
+        store=str(assembly.regions.path.absolute()),
+        record=assembly.regions.record,
+    )
+
+
+def _told(blocks: Blocks, given: Given, target: Path, plan: Plan) -> tuple[Downscaled, dict[str, Any]]:
+    """What was written, and the attributes that say so."""
+    downscaler, honest, summary, departure = blocks.downscaler, blocks.honest, blocks.summary, blocks.departure
+    words, violation = given.looked.words(conservation_words(downscaler, departure)), departure.largest
+    notes = (*given.notes, *([] if summary is None else summary.notes))
+    notes += (_ONE_OF_MANY,) if downscaler.random and blocks.members == 1 else ()
+    notes += honest.notes
+    more: dict[str, Any] = {}
+    if summary is not None:
+        more = {"finegrid_members_conservation_violation": violation}
+        words, violation = f"{summary.words}; of the members, {words}", summary.departure.largest
+    if honest.events is not None:
+        words = f"chances of events by {honest.events.name}; of the members, {words}"
+    about = about_of(downscaler, blocks.members, blocks.seed, given.fields, violation, words) | more
+    about |= honest.about | given.looked.about
+    about |= {"finegrid_notes": _BETWEEN.join(notes)} if notes else {}
+    return Downscaled(target, plan.last - plan.first, violation, words, notes), about
+
+
+def _finished(target: Path, run: str) -> Downscaled | None:
+    """What an earlier run of the same job has written; None where there is nothing, or something else."""
+    if not target.exists():
         return None
-    measure = Departure.of(downscaler.domain, given, derived=downscaler.conservation.derived)
-    return Summary(quantiles, members, downscaler.domain.names.member, measure, make)
+    try:
+        made = open_fields(target)
+        about, times = made.attrs, made.sizes[str(record_of(made))]
+    except (InputError, KeyError):
+        return None
+    if about.get("finegrid_run") != run:
+        return None
+    notes = tuple(filter(None, str(about.get("finegrid_notes", "")).split(_BETWEEN)))
+    violation, words = float(about["finegrid_conservation_violation"]), str(about["finegrid_conservation"])
+    return Downscaled(target, times, violation, words, notes)
 
 
-def conservation_words(downscaler: Downscaler, departure: Departure) -> str:
-    """How far the output keeps the coarse field, for people."""
-    binding, derived = downscaler.domain.binding, downscaler.conservation.derived
-    where = "the coarse cells" if binding.all() else f"the {int(binding.sum())} coarse cells within the fine domain"
-    field = "the coarse field" if downscaler.adjust is None else "the bias-adjusted coarse field"
-    more = f"; {', '.join(derived)} follows from the other variables" if derived else ""
-    (wrong, count), largest = departure.unmet, f"{100 * departure.largest:.2g} %"
-    if departure.largest <= CONSERVED:
-        return f"area means over {where} equal {field} to rounding{more}"
-    if downscaler.conservation.conserves:
-        return (
-            f"area means over {where} equal {field} to rounding but for {wrong} of {count} values that cannot be met "
-            f"(beyond their limits, or against their neighbours), and depart from these by up to {largest}{more}"
-        )
-    return f"does not conserve: area means over {where} depart from {field} by up to {largest}{more}"
-
-
-def _opened(coarse: str | Path | Sequence[str | Path]) -> xr.Dataset:
+def _opened(coarse: Files) -> xr.Dataset:
     """The coarse files, lazy in pieces that are small beside a block of fine fields."""
     fields = open_fields(coarse)
     coordinate = harmonise(fields)[1].coordinates["time"]
@@ -198,58 +290,3 @@ def _settled(downscaler: Downscaler, seen: xr.Dataset, fields: xr.Dataset) -> xr
     if not given.sizes["time"]:
         raise InputError(f"{fields.encoding.get('source', 'the coarse input')} has no times; expected at least one")
     return given
-
-
-Put = Callable[[xr.Dataset, xr.Dataset], None]
-
-
-@contextmanager
-def _in_turn(keep: Put) -> Iterator[Put]:
-    """A function that hands blocks to a thread, which measures and writes them in order."""
-    waiting: queue.Queue[tuple[xr.Dataset, xr.Dataset] | None] = queue.Queue(maxsize=_WAITING)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        while (item := waiting.get()) is not None:
-            if failures:
-                continue  # empty the queue, so that nobody waits for room in it
-            try:
-                keep(*item)
-            except BaseException as error:
-                failures.append(error)
-
-    def put(block: xr.Dataset, coarse: xr.Dataset) -> None:
-        if failures:
-            raise failures[0]
-        waiting.put((block, coarse))
-
-    thread = threading.Thread(target=work, name="finegrid-writer", daemon=True)
-    thread.start()
-    try:
-        yield put
-    finally:
-        waiting.put(None)
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-def _about(
-    downscaler: Downscaler, members: int, seed: int, fields: xr.Dataset, violation: float, words: str
-) -> dict[str, Any]:
-    """Global attributes of the output."""
-    return {
-        "source": f"finegrid {__version__}, {name_of(downscaler)} downscaling of {_input(fields)}",
-        "finegrid_version": __version__,
-        "finegrid_model": downscaler.digest,
-        "finegrid_method": name_of(downscaler),
-        "finegrid_members": members,
-        "finegrid_seed": seed,
-        "finegrid_constraint": word_of(downscaler.constraint),
-        "finegrid_conservation_violation": violation,
-        "finegrid_conservation": words,
-    }
-
-
-def _input(fields: xr.Dataset) -> str:
-    return Path(str(fields.encoding.get("source", "a coarse field"))).name

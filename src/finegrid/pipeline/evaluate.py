@@ -6,7 +6,7 @@ grid). Better baselines were trained on other times; they are given as files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
 from finegrid.data import Writer, open_fields
 from finegrid.evaluation import USUAL, Evaluation, evaluate
+from finegrid.evaluation.indices import ALL
 from finegrid.evaluation.parts import Part, between_variables, climate_change
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import named
+from finegrid.pipeline.origin import maker_of, origin_of
 from finegrid.pipeline.workplace import workplace
 
 SCORES, REPORT, WORDS = "scores.json", "report.html", "report.md"
@@ -39,6 +41,8 @@ def evaluate_files(
     metrics: Sequence[str] = USUAL,
     thresholds: Mapping[str, float] | None = None,
     change: tuple[str, str] | None = None,
+    model: str | Path | None = None,
+    further: Callable[[str], Sequence[Part]] = lambda period: (),
 ) -> Evaluation:
     """Score files and write the folder `out`.
 
@@ -55,11 +59,17 @@ def evaluate_files(
         thresholds: of events, by variable of the truth; by default the 95th percentile of it.
         change: a historical and a later period; the change between them is set beside that of the truth and of the
             coarse files.
+        model: folder of the model that made the prediction; the report then says whether its input was like that of
+            training, how it was calibrated, and what its training cost.
+        further: makes more parts of the report from the period that was judged.
 
     Raises:
         InputError: when the files cannot be compared; nothing is written.
     """
-    given, right = in_period(open_fields(prediction), time), in_period(open_fields(truth), time)
+    whole = open_fields(prediction)
+    if model is not None:
+        maker_of(whole, model)  # what is wrong there must not show after the work
+    given, right = in_period(whole, time), in_period(open_fields(truth), time)
     low = None if coarse is None else in_period(open_fields(coarse), time)
     others = {name: in_period(open_fields(paths), time) for name, paths in (baselines or {}).items()}
     name = method or str(given.attrs.get("finegrid_method") or Path(str(given.encoding["source"])).stem)
@@ -75,11 +85,14 @@ def evaluate_files(
             variables=variables,
             task=_task(given),
             split=time or "",
-            indices=True,
+            indices=ALL,
             metrics=metrics,
             thresholds=thresholds,
         )
-        found = replace(found, parts=tuple(_parts(given, right, low, variables, change)))
+        period = _period([each for each in (given, right, low) if each is not None])
+        origin = origin_of(whole, prediction, coarse, period, model=model)
+        parts = (*_parts(given, right, low, variables, change), *origin.parts, *further(period), *origin.cost)
+        found = replace(found, parts=parts, notes=(*found.notes, *origin.notes))
         found.to_json(folder / SCORES)
         found.to_markdown(folder / WORDS)
         provenance = {"finegrid": __version__, "model": str(given.attrs.get("finegrid_model", "not stated"))}
@@ -100,6 +113,18 @@ def _parts(
 ) -> list[Part]:
     parts = between_variables(given, right, variables)
     return parts if change is None else [*parts, climate_change(given, change, {"truth": right, "coarse": low})]
+
+
+def _period(fields: Sequence[xr.Dataset]) -> str:
+    """First and last time that all of them have."""
+    first, *others = (harmonise(each)[0].indexes["time"] for each in fields)
+    for index in others:
+        first = first.intersection(index)
+    return f"{_stamp(first[0])}/{_stamp(first[-1])}"
+
+
+def _stamp(time: object) -> str:
+    return str(time)[:19].replace(" ", "T")
 
 
 def _task(prediction: xr.Dataset) -> str:
@@ -125,6 +150,7 @@ def _interpolated(
         except InputError:
             return {}
         result[name] = open_fields(path)
+        result[name].encoding["source"] = f"{name} interpolation of {Path(str(coarse.encoding.get('source', ''))).name}"
     return result
 
 

@@ -10,27 +10,23 @@ log.jsonl, ledger.jsonl           how training went, and the run in one line
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
 from finegrid import __version__
-from finegrid.backbones import BACKBONES
-from finegrid.constraints import CONSTRAINTS
-from finegrid.conventions import InputError
-from finegrid.conventions.components import build, completed, word_of
-from finegrid.data import ADJUSTMENTS, pair
-from finegrid.downscalers import BASELINES, DOWNSCALERS, Downscaler, NeuralDownscaler
-from finegrid.downscalers.plan import backbone_of
+from finegrid.conventions import InputError, harmonise
+from finegrid.data import pair
+from finegrid.downscalers import Downscaler, NeuralDownscaler, load
 from finegrid.evaluation import Evaluation, evaluate
 from finegrid.evaluation.agreement import Agreement
-from finegrid.heads import HEADS
-from finegrid.losses import ENSEMBLE_LOSSES, LOSSES
+from finegrid.evaluation.parts import Cost
+from finegrid.pipeline import costs
 from finegrid.pipeline.agreeing import agreements_of
+from finegrid.pipeline.archives import able, few, fitted, in_pieces, note_on
+from finegrid.pipeline.building import built
 from finegrid.pipeline.calibrate import calibrate
 from finegrid.pipeline.card import write_card
 from finegrid.pipeline.choosing import arguments_of
@@ -42,13 +38,13 @@ from finegrid.pipeline.recipe import FILE, Recipe
 from finegrid.pipeline.workplace import unfinished, workplace
 from finegrid.training import Interrupted
 from finegrid.training.checkpoint import FILE as CHECKPOINT
+from finegrid.training.checkpoint import forget
+from finegrid.training.ranks import Ranks
 
 MARK = "model.json"
 RECIPE = FILE
 SCORES, REPORT, LOG, LEDGER = "scores.json", "report.html", "log.jsonl", "ledger.jsonl"
 _LEAST_TEST_TIMES = 2
-# The arguments of a backbone that the data decide.
-_FROM_DATA = ("inputs", "outputs", "factor", "shape", "static", "fine", "condition", "padding")
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,8 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
     Args:
         recipe: what to do.
         out: the model folder to make.
-        resume: go on from the checkpoint of an interrupted run.
+        resume: go on with an interrupted run: from its checkpoint, or from the start where it was killed before there
+            was one; where the same job is finished already, nothing is done.
         progress: show a bar while training.
 
     Raises:
@@ -84,20 +81,34 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
     downscaler, full = built(recipe)
     if full.calibrate is not None:
         arguments_of(full.calibrate)  # what is wrong there must not show after an hour of training
-    _check_resume(Path(out), resume)
+    if resume and (done := _finished(Path(out), full)) is not None:
+        return done
+    resume = resume and _goes_on(Path(out))
     material = gathered(recipe.data)
+    if not Ranks.is_first():
+        return _followed(downscaler, material, Path(out), resume=resume)
     with workplace(out, marks=(MARK,), resume=resume, keep=has_checkpoint) as folder:
         full.write(folder / RECIPE)
         watch = Watch()
         learnt, evaluation, note = fitted_and_judged(downscaler, material, folder, resume=resume, progress=progress)
         learnt.save(folder)
-        learn(learnt, at_times(material.coarse, material.learning), folder, seasonal=full.data.cycles != ())
+        seen = at_times(material.coarse, few(material.coarse, material.learning))
+        learn(learnt, seen, folder, seasonal=full.data.cycles != ())
         append(folder / LEDGER, Run.of(learnt, method=name_of(learnt), seconds=watch.seconds, evaluation=evaluation))
         if full.calibrate is not None:
             words = calibrate(folder, **arguments_of(full.calibrate)).words
             note = "\n".join([*([note] if note else []), *words])
         write_card(folder)
+        forget(folder)
     return Fitted(Path(out), learnt, evaluation, note)
+
+
+def _followed(downscaler: Downscaler, material: Material, out: Path, *, resume: bool) -> Fitted:
+    """The part of a process that helps another one to train, and writes nothing."""
+    folder = unfinished(out.absolute()) if resume else None
+    validate, pieces = material.times(material.blocks.validate), in_pieces(downscaler, material)
+    how = {"static": material.static or None, "validate": validate, "folder": folder, "resume": resume}
+    return Fitted(out, fitted(downscaler, material, pieces=pieces, **how), None)
 
 
 def fitted_and_judged(
@@ -111,12 +122,14 @@ def fitted_and_judged(
     task: str = "",
 ) -> tuple[Downscaler, Evaluation | None, str]:
     """Fit on the learning times and judge on the test times; logs, scores and report go to `folder`."""
-    coarse, fine = material.at(material.learning)
+    pieces = in_pieces(downscaler, material)
+    coarse, fine = material.at(few(material.fine, material.learning))
     matched = pair(coarse, fine, variables=downscaler.variables, predictors=downscaler.predictors)
     agreements = agreements_of(matched)
-    downscaler.fit(
-        coarse,
-        fine,
+    fitted(
+        downscaler,
+        material,
+        pieces=pieces,
         static=material.static or None,
         validate=material.times(material.blocks.validate),
         folder=folder,
@@ -130,14 +143,19 @@ def fitted_and_judged(
     # What does not conserve is no match for baselines that must: where coarse and fine differ, they lose by that.
     ending = "" if downscaler.conservation.conserves else "+none"
     rivals = [f"{name}{ending}" for name in baselines if f"{name}{ending}" != name_of(downscaler)]
-    learnt = {name: _rival(name, downscaler, coarse, fine, material) for name in rivals}
+    learnt = {name: _rival(name, downscaler, material, pieces=pieces) for name in able(rivals, pieces=pieces)}
     evaluation = _judged(downscaler, learnt, material, task)
     _write(evaluation, folder, downscaler, agreements)
     if downscaler.adjust is not None and agreements:
         adjusted = downscaler.read(coarse).sel(time=matched.coarse.time).load()
         agreements = agreements_of(replace(matched, coarse=adjusted))
-    left = [*downscaler.notes(), *downscaler.notes_on(material.at(material.blocks.test)[0])]
-    advice = (*left, _disagreement(agreements, downscaler), _below_zero(evaluation, downscaler, agreements))
+    left = [*downscaler.notes(), *downscaler.notes_on(material.at(few(material.fine, material.blocks.test))[0])]
+    advice = (
+        *left,
+        note_on(material),
+        _disagreement(agreements, downscaler),
+        _below_zero(evaluation, downscaler, agreements),
+    )
     return downscaler, evaluation, "\n".join(each for each in advice if each)
 
 
@@ -167,27 +185,6 @@ def _disagreement(agreements: Sequence[Agreement], downscaler: Downscaler) -> st
     return "\n".join([*told, f"Compare with a method that does not force agreement: --method {word}+relaxed"])
 
 
-def built(recipe: Recipe) -> tuple[Downscaler, Recipe]:
-    """The unfitted downscaler of a recipe, and the recipe with every default written out.
-
-    Raises:
-        InputError: on a component or an argument that does not exist; names the nearest one.
-    """
-    given = _given(recipe)
-    adjust = None if recipe.adjust is None else completed(recipe.adjust, ADJUSTMENTS, "adjustment")
-    whole = completed(recipe.downscaler, DOWNSCALERS, "downscaler", *given)
-    if "backbone" in whole:
-        whole["backbone"] = backbone_of(whole["backbone"], whole["head"])
-    for key, (components, kind, decided) in _PARTS.items():
-        if whole.get(key) is not None:
-            told = decided or _told(components.get(word_of(whole[key])))
-            whole[key] = completed(whole[key], components, kind, *told)
-    # As it will be read back: a resumed run must be the same job to the last tuple.
-    full = Recipe.of(replace(recipe, downscaler=whole, adjust=adjust).to_dict())
-    downscaler: Downscaler = build(full.downscaler, DOWNSCALERS, "downscaler", **_given(full))
-    return downscaler, full
-
-
 def has_checkpoint(folder: Path) -> bool:
     """Whether an unfinished model folder is worth keeping."""
     return (folder / CHECKPOINT).exists()
@@ -205,56 +202,44 @@ def how_to_resume(out: str | Path, reason: str = "") -> str:
     )
 
 
-_PARTS: Mapping[str, tuple[Mapping[str, Any], str, tuple[str, ...]]] = {
-    "backbone": (BACKBONES, "backbone", _FROM_DATA),
-    "head": (HEADS, "head", ("problem", "loss", "networks")),
-    "loss": ({**LOSSES, **ENSEMBLE_LOSSES}, "loss", ("prediction", "truth", "weight")),
-    "constraint": (CONSTRAINTS, "constraint", ()),
-    "mean": (BASELINES, "mean downscaler", ("variables", "predictors", "constraint")),
-}
+def _goes_on(out: Path) -> bool:
+    """Whether there is a checkpoint to go on from; without one, a run that was killed early starts anew.
 
-
-def _told(constraint: Any) -> tuple[str, ...]:
-    """The arguments of a constraint that the data decide; a relation may be told its variables."""
-    return tuple(getattr(constraint, "statistics", ()))
-
-
-def _given(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of the downscaler that other sections of the recipe hold; those that its class knows."""
-    name, data = str(recipe.downscaler["name"]), recipe.data
-    every = {
-        "variables": data.variables,
-        "predictors": data.predictors,
-        **({} if data.frames is None else {"frames": data.frames}),
-        "cycles": data.cycles,
-        "transforms": data.transforms,
-        "settings": recipe.training,
-        "adjust": recipe.adjust,
-    }
-    known = inspect.signature(DOWNSCALERS[name]).parameters if name in DOWNSCALERS else every
-    return {key: value for key, value in every.items() if key in known}
-
-
-def _check_resume(out: Path, resume: bool) -> None:
-    if resume and not has_checkpoint(unfinished(out.absolute())):
+    Raises:
+        InputError: where no run was interrupted.
+    """
+    folder = unfinished(out.absolute())
+    if not folder.exists():
         raise InputError(
-            f"there is no interrupted run to go on with: {unfinished(out)} holds no {CHECKPOINT}; expected the --out "
-            "of the interrupted command; leave --resume away to start anew"
+            f"there is no interrupted run to go on with: there is no {unfinished(out)}; expected the --out of the "
+            "interrupted command; leave --resume away to start anew"
         )
+    return has_checkpoint(folder)
 
 
-def _rival(name: str, downscaler: Downscaler, coarse: xr.Dataset, fine: xr.Dataset, material: Material) -> Downscaler:
+def _finished(out: Path, full: Recipe) -> Fitted | None:
+    """The model of the same job, where nothing of it is left to do."""
+    if unfinished(out.absolute()).exists() or not (out / MARK).exists() or not (out / RECIPE).exists():
+        return None
+    if Recipe.read(out / RECIPE) != full:
+        return None
+    return Fitted(out, load(out), None, "This job was finished already; nothing was done.")
+
+
+def _rival(name: str, downscaler: Downscaler, material: Material, *, pieces: bool) -> Downscaler:
     """A baseline with the same variables and predictors, fitted on the same times."""
     rival = named(name, variables=dict(downscaler.domain.inputs.variables), predictors=downscaler.predictors)
-    return rival.fit(coarse, fine, static=material.static or None, validate=0.0)
+    return fitted(rival, material, pieces=pieces, static=material.static or None, validate=0.0)
 
 
 def _judged(downscaler: Downscaler, rivals: Mapping[str, Downscaler], material: Material, task: str) -> Evaluation:
-    coarse, truth = material.at(material.blocks.test)
+    coarse, truth = material.at(few(material.fine, material.blocks.test))
     watch = Watch()
     prediction = downscaler.predict(coarse, members=downscaler.usual_members)
     seconds = watch.seconds
-    return evaluate(
+    cost = Cost(seconds=seconds, times=len(harmonise(truth)[0].time), members=downscaler.usual_members)
+    cost = replace(cost, memory=costs.peak_memory(), **costs.trained(downscaler))
+    found = evaluate(
         prediction,
         truth,
         coarse=coarse,
@@ -265,6 +250,7 @@ def _judged(downscaler: Downscaler, rivals: Mapping[str, Downscaler], material: 
         seconds=seconds,
         variables=list(downscaler.domain.outputs),
     )
+    return replace(found, parts=tuple(cost.part()))
 
 
 def period_of(truth: xr.Dataset, material: Material) -> str:

@@ -35,7 +35,7 @@ from finegrid.evaluation.wording import number
 from finegrid.pipeline.material import times_of_period
 
 WAYS = ("warn", "align", "refuse", "off")
-_STEM, _FORMAT = "guard", 1
+_STEM, _FORMAT = "guard", 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def learn(downscaler: Downscaler, coarse: xr.Dataset, folder: str | Path, *, sea
 
 
 def guard_of(model: str | Path | Downscaler, downscaler: Downscaler) -> Guard | None:
-    """The guard of a model folder; None where it has none, or that of another model.
+    """The guard of a model folder; None where it has none, an older one, or that of another model.
 
     Raises:
         InputError: when a file was changed.
@@ -119,7 +119,8 @@ def guard_of(model: str | Path | Downscaler, downscaler: Downscaler) -> Guard | 
     if isinstance(model, Downscaler) or not (Path(model) / f"{_STEM}.json").exists():
         return None
     plain, arrays, facts = _read(Path(model))
-    return Guard.remember(plain, arrays) if facts["model"] == downscaler.digest else None
+    older = plain.pop("format") < _FORMAT
+    return None if older or facts["model"] != downscaler.digest else Guard.remember(plain, arrays)
 
 
 def guarded(
@@ -240,7 +241,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[s
         raise InputError(
             f"got a guard of format {number_of_format}; this finegrid reads up to {_FORMAT}; upgrade finegrid"
         )
-    return described, arrays_of(content), facts
+    return {**described, "format": number_of_format}, arrays_of(content), facts
 
 
 def _sha256(values: Mapping[str, Any]) -> str:

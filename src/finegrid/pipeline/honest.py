@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from finegrid.calibration import EVENT_CALIBRATORS, EventCalibrator
+from finegrid.calibration import CALIBRATORS, EVENT_CALIBRATORS, EventCalibrator
 from finegrid.calibration import store as stored
 from finegrid.conventions import InputError
 from finegrid.downscalers import Downscaler
@@ -52,14 +52,38 @@ class Honesty:
             return None
         return lambda block: calibration.interval(block, level)
 
-    def look(self, draw: Callable[[slice], Iterable[xr.Dataset]], times: range) -> None:
-        """Show a calibration that adapts some of the predictions to come.
+    @property
+    def adapts(self) -> bool:
+        """Whether a calibration is used that looks at the predictions to come."""
+        return self.calibration is not None and self.calibration.calibrator.adapts and bool(self.about)
+
+    def adapted(self, folder: Path, draw: Callable[[slice], Iterable[xr.Dataset]], times: range) -> Honesty:
+        """The same with a calibration that has looked at the predictions to come, if it does.
+
+        What it has seen is kept in a folder, and taken from there by whoever goes on with the job.
 
         Args:
+            folder: where it is kept.
             draw: members of a slice of times, in blocks.
             times: those of the period.
         """
-        if self.calibration is None or not self.calibration.calibrator.adapts or not self.about:
+        if self.calibration is None or not self.adapts:
+            return self
+        if not stored.exists(folder):
+            self.look(draw, times)
+            stored.save(self.calibration.calibrator, folder, self.calibration.facts)
+        return self.remembered(folder)
+
+    def remembered(self, folder: str | Path) -> Honesty:
+        """The same with the calibration that `adapted` has kept in a folder, if it keeps one."""
+        if self.calibration is None or not self.adapts:
+            return self
+        calibrator, facts = stored.load(folder, CALIBRATORS)
+        return replace(self, calibration=replace(self.calibration, calibrator=calibrator, facts=facts))
+
+    def look(self, draw: Callable[[slice], Iterable[xr.Dataset]], times: range) -> None:
+        """Show a calibration that adapts some of the predictions to come."""
+        if self.calibration is None or not self.adapts:
             return
         time = self.calibration.downscaler.domain.names.time
 

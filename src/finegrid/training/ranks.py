@@ -74,7 +74,7 @@ class Ranks:
         """The samples of this rank, and the factor of their mean loss."""
         if self.count == 1:
             return fine, given, 1.0
-        chosen = torch.arange(self.own, len(fine), self.count, device=fine.device)
+        chosen = torch.arange(len(fine), device=fine.device)[self.own :: self.count]
         if not len(chosen):  # more ranks than samples: the first sample, which counts nothing
             return fine[:1], given.at(slice(0, 1)), 0.0
         return fine[chosen], given.at(chosen), len(chosen) * self.count / len(fine)

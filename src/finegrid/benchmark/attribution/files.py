@@ -99,10 +99,10 @@ def attribute_files(
         )
         together = aggregate(found)
         picture = figure(together, writer.path.with_suffix(".png"))
-    return Written(writer.path, picture, together, _words(together, found.attrs))
+    return Written(writer.path, picture, together, words_of(together, found.attrs))
 
 
-def _words(found: Aggregate, about: Mapping[str, Any]) -> tuple[str, ...]:
+def words_of(found: Aggregate, about: Mapping[str, Any]) -> tuple[str, ...]:
     """What a person wants to know first."""
     shares = ", ".join(f"{name} {share:.0%}" for name, share in found.share.items())
     within = np.cumsum(found.distance.sum("variable").values)

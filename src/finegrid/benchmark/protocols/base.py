@@ -17,8 +17,9 @@ import numpy as np
 
 from finegrid.benchmark.folds import Protocol as Division
 from finegrid.benchmark.task import Task
-from finegrid.benchmark.trials import Shelf, Trial, found_or_made, orders_of
-from finegrid.conventions import InputError
+from finegrid.benchmark.trials import Shelf, orders_of
+from finegrid.benchmark.trying import Tried, tried
+from finegrid.evaluation.alignment import Case, align
 from finegrid.evaluation.leads.scores import table as markdown_table
 from finegrid.evaluation.sampled import Sampled
 from finegrid.evaluation.wording import number, range_of
@@ -165,20 +166,7 @@ class Estimate:
         return f"{number(self.value)} ({range_of(self.low, self.high)})" if self.low < self.high else number(self.value)
 
 
-@dataclass(frozen=True)
-class Tried:
-    """Methods that were fitted.
-
-    Attributes:
-        trials: one for each method and seed.
-        inapplicable: reasons by method name.
-    """
-
-    trials: tuple[Trial, ...]
-    inapplicable: Mapping[str, str]
-
-
-def tried(
+def fitted(
     task: Task,
     methods: Sequence[str] | None,
     material: Material,
@@ -199,23 +187,16 @@ def tried(
     names = list(dict.fromkeys(methods or task.methods))
     for name in names:
         named(name)  # an unknown name ends the run before it costs anything
-    trials: list[Trial] = []
-    inapplicable: dict[str, str] = {}
     orders = orders_of(task, names, seeds=seeds, settings=settings or Settings(), samples=None, folds=None)
-    for order in orders:
-        if order.method in inapplicable:
-            continue
-        own = replace(order, division=division, label=label)
-        found = found_or_made(own, None if out is None else Shelf(Path(out)), material, division, progress=progress)
-        if isinstance(found, InputError):
-            inapplicable[order.method] = str(found)
-            say(f"{order.method}: not applicable: {found}")
-        else:
-            trials.append(found)
-            say(f"{found.label}: fitted in {found.seconds:.1f} s")
-    if not trials:
-        raise InputError(f"no method applies to {task.name}: " + "; ".join(inapplicable.values()))
-    return Tried(tuple(trials), inapplicable)
+    own = [replace(order, division=division, label=label) for order in orders]
+    shelf = None if out is None else Shelf(Path(out))
+    return tried(own, shelf, material, division, say=say, progress=progress)
+
+
+def cases_of(found: Tried, task: Task, material: Material, division: Division) -> tuple[Case, ...]:
+    """What was predicted of the times that a division holds back, beside the truth, by variable."""
+    predictions = {trial.label: trial.prediction for trial in found.trials}
+    return align(predictions, material.at(division.test)[1], None, variables=list(task.variables))
 
 
 def plain(value: Any) -> Any:

@@ -182,6 +182,7 @@ def dropped_sources(
         fill=Fill.of(material.at(material.learning)[0], variables),
         seeds=seeds,
         settings=settings,
+        out=out,
         say=say,
         progress=progress,
     )
@@ -193,8 +194,9 @@ def dropped_sources(
         say(f"{name}: fitting")
         handling = HANDLINGS[name].fitted(bench)
         inapplicable |= handling.found.inapplicable
-        for row in _rows(handling, errors):
-            (rows if isinstance(row, SourceRow) else means).append(row)  # type: ignore[arg-type]
+        for single, mean in _rows(handling, errors):
+            rows += single
+            means.append(mean)
     return DroppedSources(
         task=task.name,
         title=task.title,
@@ -231,12 +233,13 @@ def _seeing(task: Task, variables: Sequence[str]) -> Task:
     return replace(task, predictors=tuple(name for name in variables if name not in task.variables), methods=bare)
 
 
-def _rows(handling: Handling, errors: SourceErrors) -> Iterator[SourceRow | RobustnessRow]:
-    """Rows of every source, then the mean over them, of each method and variable."""
+def _rows(handling: Handling, errors: SourceErrors) -> Iterator[tuple[list[SourceRow], RobustnessRow]]:
+    """Rows of every source, and the mean over them, of each method and variable."""
     bench = handling.bench
     full = errors.measured(handling)
     without = {source: errors.measured(handling, source) for source in bench.sources}
     for method, variable in dict.fromkeys((method, variable) for method, variable, _ in full):
+        rows: list[SourceRow] = []
         means: dict[str, Sampled] = {}
         for kind in KINDS:
             whole, scores = full[method, variable, kind], []
@@ -244,11 +247,11 @@ def _rows(handling: Handling, errors: SourceErrors) -> Iterator[SourceRow | Robu
                 part = without[source][method, variable, kind]
                 scores.append(whole.combined(part, robustness_of))
                 numbers = (Estimate.of(whole), Estimate.of(part), Estimate.of(scores[-1]))
-                yield SourceRow(method, handling.name, variable, kind, source, *numbers)
+                rows.append(SourceRow(method, handling.name, variable, kind, source, *numbers))
             means[kind] = weighted_sum(scores, np.full(len(scores), 1 / len(scores)))
         apart = Estimate.of(means["chance"].less(means["value"]), centred=True)
         value, chance, decision = (Estimate.of(means[kind]) for kind in KINDS)
-        yield RobustnessRow(method, handling.name, variable, value, chance, decision, apart)
+        yield rows, RobustnessRow(method, handling.name, variable, value, chance, decision, apart)
 
 
 def _cells(name: str, rows: Mapping[str, SourceRow]) -> list[str]:

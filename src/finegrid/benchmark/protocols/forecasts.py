@@ -82,7 +82,9 @@ def forecasts(
     block: int | None = None,
     seed: int = 0,
 ) -> VerifiedForecasts:
-    """Verify forecasts by lead; see `base.Inquiry` for the common arguments. Nothing here is trained by gradient.
+    """Verify forecasts by lead; see `base.Inquiry` for the common arguments.
+
+    Nothing here is trained, or fitted for long: `seeds`, `settings`, `out` and `progress` change nothing.
 
     Args:
         methods: systems of the task and names in FORECASTERS; by default all.

@@ -17,16 +17,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import add
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import xarray as xr
 
 from finegrid.benchmark.folds import Protocol as Division
-from finegrid.benchmark.protocols.base import Say, Tried, quiet, tried
+from finegrid.benchmark.protocols.base import Say, fitted, quiet
 from finegrid.benchmark.protocols.filling import Fill, drawn_missing, flag_of
 from finegrid.benchmark.task import Task
 from finegrid.benchmark.trials import Trial
+from finegrid.benchmark.trying import Tried
 from finegrid.conventions import InputError
 from finegrid.pipeline.material import Material
 from finegrid.training import Settings
@@ -48,7 +50,7 @@ class Bench:
         division: what is held back.
         sources: names of the coarse variables of each source.
         fill: what stands in for them.
-        seeds, settings, say, progress: see `base.Inquiry`.
+        seeds, settings, out, say, progress: see `base.Inquiry`.
     """
 
     task: Task
@@ -59,6 +61,7 @@ class Bench:
     fill: Fill
     seeds: int = 1
     settings: Settings | None = None
+    out: str | Path | None = None
     say: Say = quiet
     progress: bool = False
 
@@ -84,22 +87,30 @@ class Bench:
     @cached_property
     def fusion(self) -> Tried:
         """The methods fitted on all sources."""
-        return self.tried()
+        return self.tried("all")
 
-    def tried(self, coarse: xr.Dataset | None = None, *, flags: bool = False) -> Tried:
-        """Methods fitted, on other coarse fields than the task's where they are given; `flags` are predictors."""
+    def tried(self, label: str, coarse: xr.Dataset | None = None, *, flags: bool = False) -> Tried:
+        """Methods fitted, on other coarse fields than the task's where they are given; `flags` are predictors.
+
+        Args:
+            label: says on what.
+            coarse: other coarse fields.
+            flags: whether flags of missing sources are predictors.
+        """
         task, material = self.task, self.material
         if flags:
             task = replace(task, predictors=(*task.predictors, *map(flag_of, self.variables)))
         if coarse is not None:
             material = replace(material, coarse=coarse)
-        return tried(
+        return fitted(
             task,
             self.methods,
             material,
             self.division,
             seeds=self.seeds,
             settings=self.settings,
+            out=self.out,
+            label=f"dropped-sources/{label}",
             say=self.say,
             progress=self.progress,
         )
@@ -178,7 +189,7 @@ class Masked(Handling):
         drawn[bench.division.test] = False
         missing = drawn[:, [index for index, name in enumerate(names) for _ in bench.sources[name]]]
         given = bench.fill.flagged(bench.fill.at_times(coarse, missing), missing)
-        return cls(bench, bench.tried(given, flags=True))
+        return cls(bench, bench.tried(cls.name, given, flags=True))
 
     def predict(self, coarse: xr.Dataset, dropped: str | None = None) -> Predictions:
         bench, lost = self.bench, self.bench.lost(dropped)
@@ -200,7 +211,7 @@ class PerSource(Handling):
     @classmethod
     def fitted(cls, bench: Bench) -> Handling:
         coarse = bench.material.coarse.load()
-        found = {source: bench.tried(_alone(bench, coarse, source)) for source in bench.sources}
+        found = {each: bench.tried(f"{cls.name}-{each}", _alone(bench, coarse, each)) for each in bench.sources}
         return cls(bench, next(iter(found.values())), found)
 
     def predict(self, coarse: xr.Dataset, dropped: str | None = None) -> Predictions:

@@ -10,7 +10,8 @@ import numpy as np
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array, ratio
 from finegrid.evaluation.metrics import Reference
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,8 @@ from finegrid.benchmark.protocols.aligned import ALIGNMENTS, predicted
 from finegrid.benchmark.protocols.base import Say, quiet
 from finegrid.benchmark.protocols.region_tables import EVERYWHERE, NONE, Gap, Seen, Shift
 from finegrid.benchmark.task import Task
-from finegrid.benchmark.trials import Order, Shelf, Trial, found_or_made, orders_of
+from finegrid.benchmark.trials import Order, Shelf, Trial, orders_of
+from finegrid.benchmark.trying import found_or_made
 from finegrid.conventions import InputError, harmonise
 from finegrid.evaluation import Score, evaluate
 from finegrid.pipeline.ledger import Watch
@@ -241,7 +242,8 @@ class _Study:
         return {(one, other): float(wasserstein_distance(values[one], values[other])) for one, other in pairs}
 
     def _trial(self, order: Order, material: Material) -> Trial | InputError:
-        return found_or_made(order, self.shelf, material, protocol_of(order.task, material), progress=self.progress)
+        division = protocol_of(order.task, material)
+        return found_or_made(order, self.shelf, material, division, progress=self.progress).trial
 
 
 def _learning_in(task: Task, learnt: Sequence[str], names: Sequence[str]) -> Task:

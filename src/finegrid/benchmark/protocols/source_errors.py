@@ -25,7 +25,7 @@ from finegrid.evaluation.alignment import Case, align, step_seconds
 from finegrid.evaluation.averaging import Array, Totals
 from finegrid.evaluation.intervals import Draws
 from finegrid.evaluation.leads.scene import quantile
-from finegrid.evaluation.metrics.base import loaded
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.evaluation.metrics.reference import EVENT
 from finegrid.evaluation.sampled import Sampled, draws_of
 from finegrid.grids import Grid

@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from finegrid.benchmark.fitting import protocol_of
-from finegrid.benchmark.protocols.base import Answer, Say, Table, plain, quiet, tried
+from finegrid.benchmark.protocols.base import Answer, Say, Table, cases_of, fitted, plain, quiet
 from finegrid.benchmark.protocols.member_means import Means
 from finegrid.benchmark.task import Task
 from finegrid.benchmark.trials import Trial
 from finegrid.conventions import InputError, harmonise
-from finegrid.evaluation.alignment import Case, align
+from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.floor import Floor, floor_of
 from finegrid.evaluation.metrics import Reference
 from finegrid.evaluation.wording import labelled, number
@@ -199,7 +199,7 @@ def target_members(
             "with members"
         )
     division = protocol_of(task, material)
-    found = tried(
+    found = fitted(
         task,
         methods,
         material,
@@ -211,8 +211,7 @@ def target_members(
         say=say,
         progress=progress,
     )
-    predictions = {trial.label: trial.prediction for trial in found.trials}
-    cases = align(predictions, material.at(division.test)[1], None, variables=list(task.variables))
+    cases = cases_of(found, task, material, division)
     rows: list[MemberRow] = []
     flips: list[FlipRow] = []
     for case in cases:

@@ -25,12 +25,12 @@ import numpy as np
 
 from finegrid.benchmark.folds import Part
 from finegrid.benchmark.folds import Protocol as Division
-from finegrid.benchmark.protocols.base import Answer, Estimate, Say, Table, quiet, tried
+from finegrid.benchmark.protocols.base import Answer, Estimate, Say, Table, cases_of, fitted, quiet
 from finegrid.benchmark.protocols.climates import SHARE, Climates, climates_of
 from finegrid.benchmark.task import Task
 from finegrid.benchmark.trials import Trial
 from finegrid.conventions import InputError
-from finegrid.evaluation.alignment import Case, align, step_seconds
+from finegrid.evaluation.alignment import Case, step_seconds
 from finegrid.evaluation.averaging import Totals
 from finegrid.evaluation.intervals import Draws
 from finegrid.evaluation.metrics import METRICS, Metric, Reference, metrics_of
@@ -173,7 +173,7 @@ def warm(
     climates = climates_of(task, material, share=share, by=by, seed=seed)
     say(climates.words)
     division = Division((Part(climates.learning, climates.test),), climates.words)
-    found = tried(
+    found = fitted(
         task,
         methods,
         material,
@@ -185,12 +185,7 @@ def warm(
         say=say,
         progress=progress,
     )
-    cases = align(
-        {trial.label: trial.prediction for trial in found.trials},
-        material.at(climates.test)[1],
-        None,
-        variables=list(task.variables),
-    )
+    cases = cases_of(found, task, material, division)
     rows = [row for case in cases for row in _rows(case, chosen, climates, found.trials, task.block, seed)]
     return WarmFuture(
         task=task.name,

@@ -44,7 +44,16 @@ def open_layout(folder: str | Path, name: str | None = None, **options: Any) -> 
         InputError: when the folder is in none of the layouts, or in several; when a file is missing; on an unknown name
             or option.
     """
-    return (recognised(folder) if name is None else _named(name)).open(folder, **options)
+    return layout_of(folder, name).open(folder, **options)
+
+
+def layout_of(folder: str | Path, name: str | None = None) -> Layout:
+    """The layout of that name; without one, that which a folder is in.
+
+    Raises:
+        InputError: on an unknown name; as `recognised`.
+    """
+    return recognised(folder) if name is None else _named(name)
 
 
 def recognised(folder: str | Path) -> Layout:
@@ -62,7 +71,7 @@ def recognised(folder: str | Path) -> Layout:
         )
     if len(found) > 1:
         names = ", ".join(layout.name for layout in found)
-        raise InputError(f"{path} is in the layouts {names}; expected one; say which with name=...")
+        raise InputError(f"{path} is in the layouts {names}; expected one; say which with name=... (--layout)")
     return found[0]
 
 
@@ -72,4 +81,4 @@ def _named(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-__all__ = ["LAYOUTS", "Layout", "Opened", "open_layout", "recognised"]
+__all__ = ["LAYOUTS", "Layout", "Opened", "layout_of", "open_layout", "recognised"]

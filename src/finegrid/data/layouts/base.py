@@ -90,6 +90,7 @@ class Layout:
         finds: whether a folder looks like it.
         reads: reads a folder; its keyword arguments are the options.
         submits: writes predictions in the form in which they are handed in; None where the benchmark takes none.
+        offers: what a folder holds to choose from: values of options by name, where others have been chosen.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Layout:
     finds: Callable[[Path], bool]
     reads: Callable[..., Opened]
     submits: Callable[..., list[Path]] | None = None
+    offers: Callable[..., Mapping[str, tuple[str, ...]]] = lambda folder, **chosen: {}
 
     def matches(self, folder: str | Path) -> bool:
         """Whether a folder looks like this layout; only names of files are read."""

@@ -86,7 +86,9 @@ def read(
     if data is None and len(known) == 1:
         data = next(iter(known))
     if data not in known:
-        raise InputError(f"got the data {data!r} of {folder}; expected one of {', '.join(known)}; choose with data=...")
+        raise InputError(
+            f"got the data {data!r} of {folder}; expected one of {', '.join(known)}; choose with data=... (--option)"
+        )
     pairs = {name: _pair(known[data][part], part) for name, part in PARTS.items() if known[data][part].is_dir()}
     counts = {name: len(given) for name, (given, _) in pairs.items()}
     dates = _nominal(counts)
@@ -109,6 +111,11 @@ def read(
         citation=LAYOUT.citation,
         licence=LAYOUT.licence,
     )
+
+
+def offers(folder: Path, **chosen: str) -> dict[str, tuple[str, ...]]:
+    """The data sets of a folder."""
+    return {"data": tuple(sets(folder))}
 
 
 def _pair(folder: Path, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -211,4 +218,5 @@ LAYOUT = Layout(
     licence="code MIT; the data come from ERA5 (Copernicus licence), WRF and NorESM",
     finds=matches,
     reads=read,
+    offers=offers,
 )

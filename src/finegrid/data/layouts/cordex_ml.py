@@ -101,6 +101,14 @@ def read(folder: Path, *, domain: str | None = None, experiment: str | None = No
     )
 
 
+def offers(folder: Path, **chosen: str) -> dict[str, tuple[str, ...]]:
+    """The domains of a folder, and the experiments of one of them: the chosen one, or the first."""
+    known = domains(folder)
+    domain = chosen.get("domain", next(iter(known), ""))
+    experiments = tuple(dict(_experiments(known[domain]))) if domain in known else ()
+    return {"domain": tuple(known), "experiment": experiments}
+
+
 def _experiments(domain: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted((domain / "train").glob("*")):
         name = path.name.replace("pseudo-reality", "pseudo_reality")
@@ -137,7 +145,8 @@ def _chosen(wanted: str | None, known: tuple[str, ...], option: str, folder: Pat
         return known[0]
     if wanted not in known:
         raise InputError(
-            f"got the {option} {wanted!r} of {folder}; expected one of {', '.join(known)}; choose one with {option}=..."
+            f"got the {option} {wanted!r} of {folder}; expected one of {', '.join(known)}; choose one with "
+            f"{option}=... (--option)"
         )
     return wanted
 
@@ -151,4 +160,5 @@ LAYOUT = Layout(
     finds=matches,
     reads=read,
     submits=submit,
+    offers=offers,
 )

@@ -73,7 +73,8 @@ def read(folder: Path, *, region: str | None = None) -> Opened:
         region = next(iter(known))
     if region not in known:
         raise InputError(
-            f"got the region {region!r} of {folder}; expected one of {', '.join(known)}; choose one with region=..."
+            f"got the region {region!r} of {folder}; expected one of {', '.join(known)}; choose one with region=... "
+            "(--option)"
         )
     pairs = {part: _pair(known[region], part) for part in _PARTS}
     coarse, fine = (along_time([pairs[part][side] for part in _PARTS], "time") for side in (0, 1))
@@ -93,6 +94,11 @@ def read(folder: Path, *, region: str | None = None) -> Opened:
         citation=LAYOUT.citation,
         licence=LAYOUT.licence,
     )
+
+
+def offers(folder: Path, **chosen: str) -> dict[str, tuple[str, ...]]:
+    """The regions of a folder."""
+    return {"region": tuple(regions(folder))}
 
 
 def _pair(region: Path, part: str) -> tuple[xr.Dataset, xr.Dataset]:
@@ -125,4 +131,5 @@ LAYOUT = Layout(
     licence="made of ERA5 (Copernicus licence) and IMERG (NASA, open data); see the card of RainShift/rainshift",
     finds=matches,
     reads=read,
+    offers=offers,
 )

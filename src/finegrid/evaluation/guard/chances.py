@@ -7,7 +7,8 @@ worth, and l0 the mean logarithm over the c parts of the new input, the p value 
     (1 + #{l >= l0}) / (1 + #l)                                        conformal: a block among blocks
 
 Where no block reaches l0, the second says only that p is below one in so many. Then it is left out, but for numbers
-whose logarithms are far from normal, as shares that mostly are 0. For these it becomes, beyond the largest l1,
+whose logarithms are far from normal, as shares that mostly are 0, and shifts by what varies slowly. For these it
+becomes, beyond the largest l1,
 
     (1 + (l0 - l1) / (n b))^-n / (k + 1)                  n = k / 4, b: mean excess over the upper quartile,
 

@@ -15,7 +15,7 @@ from finegrid.evaluation.guard.chances import block_means, independent, widening
 from finegrid.evaluation.guard.difference import Difference, Shown
 from finegrid.evaluation.guard.memory import Memory, beyond, settled
 from finegrid.evaluation.guard.plan import MONTHS, Plan, alike, months_of
-from finegrid.evaluation.guard.traits import KINDS, Measured, Places, Trait, measured, traits_of
+from finegrid.evaluation.guard.traits import ANOMALIES, KINDS, Measured, Places, Trait, measured, traits_of
 from finegrid.evaluation.guard.usual import Blocks, Finding, Rows, scales
 from finegrid.evaluation.guard.verdict import Verdict
 from finegrid.grids import Grid
@@ -69,10 +69,14 @@ def _parts(memory: Memory, names: Sequence[str], plan: Plan, found: Measured) ->
     """The parts of the new input, without times of which nothing is known."""
     ends = [memory.ends[memory.variables.index(name)] for name in names]
     shares = [beyond(samples, each) for samples, each in zip(found.samples, ends, strict=True)]
-    every = Rows(settled(found, names, memory.spectral), np.stack(shares, axis=-1))
+    every = Rows(_traits(memory, names, found), np.stack(shares, axis=-1))
     part = np.repeat(np.arange(len(plan.rows)), plan.rows.shape[1])
     chosen = [np.flatnonzero((part == number) & found.known) for number in range(len(plan.rows))]
     return [Rows(every.traits[each], every.shares[each]) for each in chosen if len(each)]
+
+
+def _traits(memory: Memory, names: Sequence[str], found: Measured) -> Array:
+    return settled(found, names, memory.spectral, memory.departures(names, found))
 
 
 def _comparable(old: Rows, parts: Sequence[Rows]) -> list[int]:
@@ -86,19 +90,24 @@ def _comparable(old: Rows, parts: Sequence[Rows]) -> list[int]:
 
 def _rooted(values: Array, traits: Sequence[Trait], amounts: Sequence[str]) -> Array:
     """Cube roots of what is of amounts: these are skewed, and differ by factors."""
-    roots = np.array([len(trait.variables) == 1 and trait.variables[0] in amounts for trait in traits])
+    roots = np.array([_is_amount(trait, amounts) for trait in traits])
     return np.where(roots, np.cbrt(values), values)
 
 
+def _is_amount(trait: Trait, amounts: Sequence[str]) -> bool:
+    return trait.kind in KINDS and trait.kind not in ANOMALIES and trait.variables[0] in amounts
+
+
 def _families(traits: Sequence[Trait]) -> list[int]:
-    """A number for each variable, and for each correlation."""
-    return [[trait.variables for trait in traits].index(trait.variables) for trait in traits]
+    """A number for each variable, for its anomalies, and for each correlation."""
+    families = [(trait.variables, trait.kind in ANOMALIES) for trait in traits]
+    return [families.index(family) for family in families]
 
 
 def _tests(
     compared: Sequence[Rows], traits: Sequence[Trait], names: Sequence[str], chosen: Sequence[str], length: int
 ) -> dict[str, Finding]:
-    """The three tests of some of the variables."""
+    """The tests of some of the variables."""
     columns = [number for number, trait in enumerate(traits) if set(trait.variables) <= set(chosen)]
     old, *parts = (each.only(columns, [names.index(name) for name in chosen]) for each in compared)
     return Blocks.of(old, length, _families([traits[column] for column in columns])).findings(parts)
@@ -117,11 +126,9 @@ def _differences(
         wider = widening(len(plain) - 1, independent(usual[1][:, number], length))
         z = (new[1][number] - old[1][number]) / (wider * max(usual[1][:, number].std(), least[number]))
         figures = new[0][number], old[0][number], wider * usual[0][:, number].std(), z
-        single = len(trait.variables) == 1
-        units, amount = (
-            (memory.units[trait.variables[0]], trait.variables[0] in memory.amounts) if single else ("", False)
-        )
-        result.append(Difference(trait, units, amount, *map(float, figures)))
+        plain_number = trait.kind not in KINDS or trait.kind in ANOMALIES
+        units = "" if plain_number else memory.units[trait.variables[0]]
+        result.append(Difference(trait, units, _is_amount(trait, memory.amounts), *map(float, figures)))
     return tuple(sorted(result, key=lambda each: -abs(each.z)))
 
 
@@ -133,7 +140,7 @@ def _shown(memory: Memory, name: str, names: Sequence[str], rows: Places, found:
     """What a picture shows of a variable."""
     place, number = memory.variables.index(name), names.index(name)
     kinds = slice(place * len(KINDS), (place + 1) * len(KINDS))
-    new = settled(found, names, memory.spectral)[found.known, number * len(KINDS) : (number + 1) * len(KINDS)]
+    new = _traits(memory, names, found)[found.known, number * len(KINDS) : (number + 1) * len(KINDS)]
     return Shown(
         memory.units[name],
         name in memory.amounts,

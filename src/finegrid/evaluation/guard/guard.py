@@ -3,10 +3,10 @@
 A method that learnt from one climate, one model or one instrument answers any input, and nothing in its answer says
 that the input was of another kind. The guard remembers what the training input looked like: traits of each time
 (`traits`), ends of its range, quantiles, and means of each cell, by calendar month. New input is compared with the
-training times of its months by three tests (`usual`), whose p values p1, p2, p3 know how different blocks of the
-training record are from each other:
+training times of its months by four tests (`usual`), whose p values know how different blocks of the training record
+are from each other:
 
-    p = min(1, 3 min(p1, p2, p3)),        flagged where p <= 0.01
+    p = min(1, 4 min(p1, p2, p3, p4)),        flagged where p <= 0.01
 
 (Bonferroni), so that input of the kind of training is flagged at most one time in a hundred. Amounts (rain, humidity,
 radiation) are compared by cube roots.

@@ -15,16 +15,17 @@ from finegrid.conventions.errors import provenance
 from finegrid.data.inputs import in_units
 from finegrid.data.predictors import usual_step
 from finegrid.evaluation.averaging import Array, ratio
+from finegrid.evaluation.guard.anomalies import anomalies, climate, held_out
 from finegrid.evaluation.guard.plan import MONTHS, months_of, stride
-from finegrid.evaluation.guard.traits import KINDS, Floats, Measured, Places, Trait, measured, traits_of
+from finegrid.evaluation.guard.traits import ANOMALIES, KINDS, Floats, Measured, Places, Trait, measured, traits_of
 from finegrid.evaluation.guard.usual import FOLDS
 
 LEAST_TIMES = 16
 # Chances of the quantiles that are kept of the values.
 LEVELS = np.concatenate([[0.001], np.linspace(0.01, 0.99, 99), [0.999]])
 _ENDS = (0.001, 0.999)
-_FINE = KINDS.index("fine")
-_ARRAYS = ("traits", "shares", "months", "ends", "quantiles", "means")
+_FINE, _ANOMALY = KINDS.index("fine"), KINDS.index(ANOMALIES[0])
+_ARRAYS = ("traits", "shares", "months", "ends", "quantiles", "means", "climate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Memory:
         ends: 0.1st and 99.9th percentile of the values (variable, 2).
         quantiles: of the values (variable, month, level); NaN in months without times.
         means: mean and deviation of each cell (2, variable, month, y, x).
+        climate: the same of the cells of which values are kept, as anomalies need it (2, variable, month, cell).
     """
 
     variables: tuple[str, ...]
@@ -60,6 +62,7 @@ class Memory:
     ends: Floats
     quantiles: Floats
     means: Floats
+    climate: Floats
 
     @classmethod
     def of(cls, coarse: xr.Dataset, variables: Sequence[str] | None, *, seasonal: bool) -> Self:
@@ -80,7 +83,9 @@ class Memory:
         units = {name: str(standard[name].attrs.get("units", "")) for name in names}
         amounts = tuple(name for name in names if natural_limits(name, standard[name].attrs)[0] == 0)
         spectral = tuple(name for name, each in zip(names, fine.T, strict=True) if np.isfinite(each).all())
-        return cls(names, units, amounts, spectral, every, step, seasonal, **_numbers(found, names, spectral, months))
+        return cls(
+            names, units, amounts, spectral, every, step, seasonal, **_numbers(found, names, spectral, months, seasonal)
+        )
 
     def read(self, coarse: xr.Dataset) -> tuple[xr.Dataset, tuple[str, ...]]:
         """Standard fields in the units of training, and which of the variables there are.
@@ -97,6 +102,13 @@ class Memory:
                 f"its variables are {', '.join(map(str, standard.data_vars)) or 'none'}: rename them"
             )
         return standard.assign({name: in_units(standard[name], self.units[name], source) for name in names}), names
+
+    def departures(self, names: Sequence[str], found: Measured) -> Array:
+        """Anomalies (row, variable, kind) of new times from training; NaN on other cells, and of patches."""
+        if not self.seasonal or found.counts.shape[-2:] != self.means.shape[-2:]:
+            return np.full((len(found.groups), len(names), len(ANOMALIES)), np.nan)
+        chosen = [self.variables.index(name) for name in names]
+        return anomalies(found.samples, self.climate[:, chosen], found.groups)
 
     def mean_of(self, name: str, parts: Array) -> float:
         """Mean of a variable over the domain, in months (month,) in these parts."""
@@ -126,12 +138,21 @@ class Memory:
         return cls(**{**values, **arrays})
 
 
-def settled(found: Measured, variables: Sequence[str], spectral: Sequence[str]) -> Array:
-    """Traits (row, trait), with the differences of neighbours for "fine" where that is the measure of a variable."""
+def settled(found: Measured, variables: Sequence[str], spectral: Sequence[str], departures: Array) -> Array:
+    """All traits (row, trait): with those that need what was measured of other times.
+
+    Args:
+        found: what was measured.
+        variables: of these variables.
+        spectral: variables whose fine amplitude is that of the cosine transform; else differences of neighbours.
+        departures: anomalies (row, variable, kind).
+    """
     traits = found.traits.copy()
     for number, name in enumerate(variables):
+        first = number * len(KINDS)
+        traits[:, first + _ANOMALY : first + len(KINDS)] = departures[:, number]
         if name not in spectral:
-            traits[:, number * len(KINDS) + _FINE] = found.neighbours[:, number]
+            traits[:, first + _FINE] = found.neighbours[:, number]
     return traits
 
 
@@ -141,16 +162,22 @@ def beyond(samples: Floats, ends: Array) -> Array:
     return np.nan_to_num(ratio(outside.sum(axis=1).astype(float), np.isfinite(samples).sum(axis=1).astype(float)))
 
 
-def _numbers(found: Measured, names: Sequence[str], spectral: Sequence[str], months: Places) -> dict[str, Any]:
+def _numbers(
+    found: Measured, names: Sequence[str], spectral: Sequence[str], months: Places, seasonal: bool
+) -> dict[str, Any]:
     known = found.known
     samples, means = found.samples[:, known], ratio(found.sums, found.counts)
+    departures = np.full((len(known), len(names), len(ANOMALIES)), np.nan)
+    if seasonal:
+        departures[known] = held_out(samples, months[known], means.shape[1])
     deviations = np.sqrt(np.maximum(ratio(found.squares, found.counts) - means**2, 0.0))
     numbers = {
-        "traits": settled(found, names, spectral)[known],
+        "traits": settled(found, names, spectral, departures)[known],
         "shares": _held_out_shares(samples),
         "ends": np.stack([np.nanquantile(each, _ENDS) for each in samples]),
         "quantiles": _quantiles(samples, months[known], means.shape[1]),
         "means": np.stack([means, deviations]),
+        "climate": climate(samples, months[known], means.shape[1]),
     }
     return {**{key: each.astype(np.float32) for key, each in numbers.items()}, "months": months[known]}
 

@@ -5,10 +5,12 @@
     fine                  amplitude of the upper half of wavenumbers (two to four cells): sqrt(sum of s(m, n), a >= 1/2)
                           of the cosine transform (`metrics.spectrum`) where no cell is missing; else root mean square
                           of the differences between neighbours
+    anomaly, departure    of cells from what is usual for them (`anomalies`): needs the memory, and its cells
     correlation           in space, of each pair of variables
 
-All are in the units of the variable, but for correlations. Missing cells do not count. Fields are read in blocks of
-times, and of each time at most 256 values are kept for distributions: memory is bounded however long the record is.
+All are in the units of the variable, but for anomalies and correlations. Missing cells do not count. Fields are read in
+blocks of times, and of each time at most 256 values are kept for distributions: memory is bounded however long the
+record is.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from finegrid.evaluation.averaging import Array, ratio
 from finegrid.evaluation.metrics.spectrum import variances, wavenumbers
 from finegrid.grids import Grid
 
-KINDS = ("mean", "deviation", "p05", "p50", "p95", "fine")
+ANOMALIES = ("anomaly", "departure")
+KINDS = ("mean", "deviation", "p05", "p50", "p95", "fine", *ANOMALIES)
 CORRELATION = "correlation"
 _LEVELS = (0.05, 0.5, 0.95)
 _UPPER = 0.5
@@ -55,7 +58,7 @@ class Measured:
     """What was read of some times.
 
     Attributes:
-        traits: (row, trait) in the order of `traits_of`; NaN where nothing is known.
+        traits: (row, trait) in the order of `traits_of`; NaN where nothing is known, as of all anomalies.
         neighbours: (row, variable), what stands for "fine" where cells are missing.
         samples: values (variable, row, cell) of at most 256 cells that stand for equal areas.
         counts: known values (variable, group, y, x) in each group of times.
@@ -126,7 +129,8 @@ def _looked_at(values: Array, area: Array, chosen: Places) -> tuple[Array, Array
     mean = ratio(np.where(weights > 0, flat * weights, 0.0).sum(axis=-1), total)
     anomalies = np.where(weights > 0, flat - mean[..., None], 0.0)
     deviation = np.sqrt(ratio((weights * anomalies**2).sum(axis=-1), total))
-    single = np.stack([mean, deviation, *_percentiles(flat, weights), _fine(values)], axis=-1)
+    unknown = [np.full(mean.shape, np.nan)] * len(ANOMALIES)
+    single = np.stack([mean, deviation, *_percentiles(flat, weights), _fine(values), *unknown], axis=-1)
     together = [_correlation(anomalies[one], anomalies[two], np.minimum(weights[one], weights[two]))
                 for one, two in combinations(range(len(values)), 2)]  # fmt: skip
     traits = np.concatenate([*single, np.stack(together, axis=-1)] if together else [*single], axis=-1)

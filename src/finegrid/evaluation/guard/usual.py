@@ -1,11 +1,17 @@
 """How different blocks of the training record are from the rest of it, and whether something else is more so.
 
 Blocks are as long as the new input and start at every training time: what days have in common with their neighbours, a
-block has too. Three numbers are computed for each block B and for the new input:
+block has too. Four numbers are computed for each block B and for the new input:
 
     distance       D = 2 E|X - Y| - E|X - X'| - E|Y - Y'|      X in B, Y in the rest; traits divided by their deviations
     range          share of values beyond the 0.1st and 99.9th percentiles of training values outside B's tenth
     outlyingness   mean of (x - m)' S^-1 (x - m)                m, S: mean and shrunk covariance outside B's tenth
+    shift          (b - n)' C^-1 (b - n)                        b: mean of B;  n: of blocks that share no row with it
+
+A shift of the mean is far out where blocks differ little, also against how traits go together: a factor of rain shows
+itself between amount and area. Blocks are few. Their covariance V is therefore drawn to that of times,
+
+    C = (1 - w) V + w (tr V / tr S) S,          w = p / (p + 3 k)          p traits, k blocks side by side
 
 How unusual the number of the new input is among those of the blocks stands in `chances`. Where it is longer than a
 twelfth of the record it is cut into parts, whose mean logarithm counts.
@@ -27,8 +33,8 @@ from sklearn.covariance import LedoitWolf
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.guard.chances import Chances, block_means
 
-DISTANCE, RANGE, OUTLYINGNESS = "distance", "range", "outlyingness"
-TESTS = (DISTANCE, RANGE, OUTLYINGNESS)
+DISTANCE, RANGE, OUTLYINGNESS, SHIFT = "distance", "range", "outlyingness", "shift"
+TESTS = (DISTANCE, RANGE, OUTLYINGNESS, SHIFT)
 LEVEL = 0.01
 # Of the record, the longest block; beyond, there are too few of them.
 LONGEST = 12
@@ -36,7 +42,9 @@ FOLDS = 10
 # The share of values that is expected beyond the percentiles: below, shares do not differ.
 _EXPECTED = 0.002
 # Least deviation of the logarithm: what differs less among blocks is no measure of what is unusual.
-_LEAST = {DISTANCE: 0.1, RANGE: 0.5, OUTLYINGNESS: 0.1}
+_LEAST = {DISTANCE: 0.1, RANGE: 0.5, OUTLYINGNESS: 0.1, SHIFT: 0.1}
+# Numbers whose logarithms have a longer upper tail than the normal one.
+_SKEWED = (RANGE, SHIFT)
 # A trait that hardly varies counts as if it varied by this part of the most variable one of its variable.
 _STIFF = 0.05
 
@@ -123,21 +131,24 @@ class Blocks:
         """
         mean, scale = np.nanmean(training.traits, axis=0), scales(training.traits, families)
         known = np.nan_to_num((training.traits - mean) / scale, nan=0.0)
-        distances = cdist(known, known)
+        distances, shape = cdist(known, known), LedoitWolf().fit(known)
         usual = {
             DISTANCE: block_energies(distances, length),
             RANGE: block_means(training.shares.mean(axis=1), length),
             OUTLYINGNESS: block_means(_held_out(known), length),
+            SHIFT: _held_out_shifts(known, shape.covariance_, length),
         }
-        return cls(mean, scale, known, float(distances.mean()), LedoitWolf().fit(known), usual, length)
+        return cls(mean, scale, known, float(distances.mean()), shape, usual, length)
 
     def findings(self, parts: Sequence[Rows]) -> dict[str, Finding]:
-        """The three tests of new input, in parts as long as a block."""
+        """The tests of new input, in parts as long as a block."""
         new = [np.nan_to_num((part.traits - self.mean) / self.scale, nan=0.0) for part in parts]
+        means, blocks = np.stack([each.mean(axis=0) for each in new]), block_means(self.known, self.length)
         found = {
             DISTANCE: [2 * cdist(each, self.known).mean() - cdist(each, each).mean() - self.apart for each in new],
             RANGE: [part.shares.mean() for part in parts],
             OUTLYINGNESS: [self.shape.mahalanobis(each).mean() for each in new],
+            SHIFT: shifts(means, blocks, self.shape.covariance_, self.length),
         }
         return {name: _judged(name, self.usual[name], np.asarray(found[name]), self.length) for name in TESTS}
 
@@ -156,6 +167,32 @@ def block_energies(distances: Array, length: int) -> Array:
     return np.asarray(2 * across / (length * rest) - inside / length**2 - outside / rest**2)
 
 
+def shifts(means: Array, blocks: Array, covariance: Array, length: int) -> Array:
+    """Squared distances (part,) of means (part, trait) from those of blocks (start, trait), in the metric of blocks.
+
+    Args:
+        means: of what is judged.
+        blocks: means of training blocks.
+        covariance: of the traits of training times.
+        length: rows of a block.
+    """
+    between, size = np.cov(blocks.T, bias=True).reshape(covariance.shape), len(covariance)
+    weight = size / (size + 3 * max(2.0, len(blocks) / length))
+    metric = (1 - weight) * between + weight * np.trace(between) / np.trace(covariance) * covariance
+    away = means - blocks.mean(axis=0)
+    return np.asarray((away * np.linalg.solve(metric, away.T).T).sum(axis=1))
+
+
+def _held_out_shifts(known: Array, covariance: Array, length: int) -> Array:
+    """The shift (start,) of every block from those that share no row with its tenth of the starts."""
+    means = block_means(known, length)
+    result, starts = np.empty(len(means)), np.arange(len(means))
+    for fold in np.array_split(starts, FOLDS):
+        apart = (starts <= fold[0] - length) | (starts >= fold[-1] + length)
+        result[fold] = shifts(means[fold], means[apart], covariance, length)
+    return result
+
+
 def _held_out(known: Array) -> Array:
     """Squared Mahalanobis distance (row,) of each row from the others but for its own tenth."""
     result = np.empty(len(known))
@@ -166,7 +203,7 @@ def _held_out(known: Array) -> Array:
 
 def _judged(name: str, blocks: Array, found: Array, length: int) -> Finding:
     logs, new = (_logarithm(name, each) for each in (blocks, found))
-    chances = Chances.of(logs, length, least=_LEAST[name], skewed=name == RANGE)
+    chances = Chances.of(logs, length, least=_LEAST[name], skewed=name in _SKEWED)
     value, usual, limit = float(new.mean()), chances.mean, chances.limit(LEVEL / len(TESTS), len(new))
     back = [max(0.0, float(np.exp(each)) - _more(name)) for each in (value, usual, limit)]
     severity = (value - usual) / (limit - usual)

@@ -20,7 +20,7 @@ class Verdict:
     """Whether new input is like that of training, and what differs.
 
     Attributes:
-        findings: the three tests of all variables together: distance, range, outlyingness.
+        findings: the four tests of all variables together: distance, range, outlyingness, shift.
         variables: the same of each variable alone, which decide nothing.
         differences: traits, the most unusual first.
         missing: variables that the new input lacks.

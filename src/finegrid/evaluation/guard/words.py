@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from finegrid.conventions.variables import standard_name_of
 from finegrid.evaluation.guard.difference import Difference
-from finegrid.evaluation.guard.usual import DISTANCE, LEVEL, OUTLYINGNESS, RANGE, TESTS, Finding
+from finegrid.evaluation.guard.usual import DISTANCE, LEVEL, OUTLYINGNESS, RANGE, SHIFT, TESTS, Finding
 from finegrid.evaluation.wording import number, with_units
 
 # Usual deviations from which a single difference is worth a sentence, and how many of a variable are told.
@@ -63,6 +63,7 @@ def _test(name: str, found: Finding) -> str:
     what = {
         DISTANCE: "Its distribution is {} times as far from the training record as that of a block of the record is",
         OUTLYINGNESS: "Its times are {} times as far out (squared Mahalanobis distance) as training times are",
+        SHIFT: "Its mean is {} times as far out (squared Mahalanobis distance) as that of a block of the record is",
     }[name]
     return f"{what.format(times)}; {limit} times is the limit"
 
@@ -96,7 +97,15 @@ def _difference(each: Difference) -> str:
     if kind in _PERCENTILES:
         how = "higher" if each.new > each.training else "lower"
         return f"The {_PERCENTILES[kind]} of {name} is {_size(each)} {how} than in training ({_usual(each)} is usual)"
-    what = {"deviation": "varies over the domain", "fine": "varies from cell to cell"}[kind]
+    if kind == "anomaly":
+        more, less = _ways(name)
+        change, how = each.new - each.training, more if each.new > each.training else less
+        return f"Cells of {name} are {number(abs(change))} of their deviations {how} ({_usual(each)} is usual)"
+    what = {
+        "deviation": "varies over the domain",
+        "fine": "varies from cell to cell",
+        "departure": "is off the means of its cells",
+    }[kind]
     if not each.training > 0:
         return f"{name} {what} by {with_units(each.new, each.units)}, in training by nothing"
     times, usual = each.new / each.training, each.usual / each.training

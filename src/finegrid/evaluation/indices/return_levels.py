@@ -32,7 +32,7 @@ from scipy.special import gamma
 from finegrid.evaluation.averaging import Array, ratio
 from finegrid.evaluation.indices.base import DIFFERENCE, RELATIVE, Cells, Clock, Index, by_day
 from finegrid.evaluation.indices.moments import column_quantile
-from finegrid.evaluation.indices.years import largest, times_of_a_year
+from finegrid.evaluation.indices.years import largest, times_of_a_year, year_starts
 
 YEARS = 20.0
 LEAST_YEARS = 10
@@ -189,11 +189,20 @@ def _begins(above: NDArray[np.bool_], clock: Clock) -> NDArray[np.bool_]:
 
 
 def _by_maxima(cells: Cells) -> Array:
+    if len(year_starts(cells.clock)) < LEAST_YEARS:
+        return _nothing(cells)  # which is what it would come to
     return Maxima(largest(cells.columns, cells.clock)).level(YEARS)[None]
 
 
 def _by_peaks(cells: Cells) -> Array:
+    # No more peaks than values above the threshold, but for those between which it is interpolated.
+    if (1 - _THRESHOLD) * len(cells.columns) + 1 < LEAST_PEAKS:
+        return _nothing(cells)
     return Peaks.of(cells.columns, cells.clock).level(YEARS)[None]
+
+
+def _nothing(cells: Cells) -> Array:
+    return np.full((1, cells.columns.shape[1]), np.nan)
 
 
 RETURN_LEVEL = Index(

@@ -61,4 +61,6 @@ def _members_over_truth(means: Array) -> Array:
 
 
 ACC = Metric("acc", "anomaly correlation", _anomaly_correlation, lambda means: means[0], 1.0, weights=equal_weights)
-ACTIVITY = Metric("activity", "activity of anomalies", _moments, _members_over_truth, best=1.0, proportional=True)
+ACTIVITY = Metric(
+    "activity", "activity of anomalies", _moments, _members_over_truth, best=1.0, proportional=True, cellwise=True
+)

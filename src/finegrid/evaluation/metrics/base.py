@@ -9,9 +9,10 @@ gives the bootstrap per-time sums that it can draw from at no cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
 from finegrid.evaluation.averaging import Array, Totals
+from finegrid.evaluation.metrics.reading import Stored, ahead, loaded, reads_of, stored_each
 from finegrid.evaluation.metrics.reference import Reference
 
 # Values of a prediction held at once: 16 MB as float64, and some twenty fields of that size while it is scored.
 _VALUES_AT_ONCE = 2_000_000
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -30,18 +34,26 @@ class Block:
     """Consecutive times of one variable, missing values as NaN.
 
     Attributes:
-        prediction: (member, time, y, x).
+        stored: members of the prediction as they are kept, float32 or float64 (member, time, y, x).
         truth: (time, y, x).
         reference: what is known about the truth as a whole.
         coarse: (time, y, x) on the coarse grid, where there is one.
         first: number of its first time among all times.
+        corner: row and column of its first cell in the grid of the reference, of which it may be a part.
     """
 
-    prediction: Array
+    stored: Stored
     truth: Array
     reference: Reference
     coarse: Array | None = None
     first: int = 0
+    corner: tuple[int, int] = (0, 0)
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def prediction(self) -> Array:
+        """The members in double precision (member, time, y, x)."""
+        return np.asarray(self.stored, dtype=np.float64)
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -51,7 +63,14 @@ class Block:
     @cached_property
     def mean(self) -> Array:
         """Mean over the members (time, y, x)."""
-        return np.asarray(self.prediction.mean(axis=0))
+        return np.asarray(self.stored.mean(axis=0, dtype=np.float64))
+
+    def once(self, work: Callable[[Block], _Found]) -> _Found:
+        """What `work` finds in the block, found once however many metrics ask for it."""
+        if work not in self._made:
+            self._made[work] = work(self)
+        found: _Found = self._made[work]
+        return found
 
     def missing(self) -> int:
         """Number of cells and times with a truth and no finite prediction."""
@@ -101,6 +120,8 @@ class Metric:
         proportional: whether half the best score is as far from it as twice.
         of_members: whether it says nothing about a single prediction; its score is NaN then.
         summed: the totals of a block, where statistics are too many to be held for each point.
+        cellwise: whether the points are the cells, each judged without its neighbours: so there are maps of the score.
+        asks: what it asks of the reference besides the grid; None is anything.
     """
 
     name: str
@@ -116,6 +137,8 @@ class Metric:
     proportional: bool = False
     of_members: bool = False
     summed: Callable[[Block], Totals] | None = None
+    cellwise: bool = False
+    asks: tuple[str, ...] | None = None
 
     def totals(self, block: Block) -> Totals:
         """Sums over the points of each time of the block."""
@@ -154,6 +177,18 @@ class Metric:
             InputError: for a variable that the metric is not for.
         """
         reference = Reference.of(truth, coarse, threshold=threshold)
+        self.check_applies(reference)
+        if "member" not in prediction.dims:
+            prediction = prediction.expand_dims("member")
+        parts = [self.totals(block) for block in blocks(prediction, truth, reference, coarse)]
+        return float(self.finish(Totals.joined(parts).mean()[:, None])[0])
+
+    def check_applies(self, reference: Reference) -> None:
+        """Refuse a variable that the metric is not for.
+
+        Raises:
+            InputError: for such a variable.
+        """
         if not self.applies(reference):
             raise InputError(
                 f"got the metric '{self.name}' for the variable '{reference.name}'; expected one that it is "
@@ -162,10 +197,6 @@ class Metric:
                 "'high-quantile' and 'sal'); "
                 "leave it out"
             )
-        if "member" not in prediction.dims:
-            prediction = prediction.expand_dims("member")
-        parts = [self.totals(block) for block in blocks(prediction, truth, reference, coarse)]
-        return float(self.finish(Totals.joined(parts).mean()[:, None])[0])
 
 
 def parts_of(times: int, values_a_time: int) -> Iterator[slice]:
@@ -177,15 +208,26 @@ def parts_of(times: int, values_a_time: int) -> Iterator[slice]:
 def blocks(
     prediction: xr.DataArray, truth: xr.DataArray, reference: Reference, coarse: xr.DataArray | None
 ) -> Iterator[Block]:
-    """The fields block by block, loaded one at a time."""
-    for part in parts_of(truth.sizes["time"], prediction.size // max(1, prediction.sizes["time"])):
-        mean = None if coarse is None else loaded(coarse, part)
-        yield Block(loaded(prediction, part), loaded(truth, part), reference, mean, part.start)
+    """The fields block by block, each chunk of them read once."""
+    return (block for _, block in blocks_of({"prediction": prediction}, truth, reference, coarse))
 
 
-def loaded(field: xr.DataArray, part: slice) -> Array:
-    """Values (..., time, y, x) of some times as float64, infinite ones as missing."""
-    dims = [dim for dim in ("member", "time", "y", "x") if dim in field.dims]
-    values = np.asarray(field.transpose(*dims).isel(time=part).values, dtype=np.float64)
-    infinite = np.isinf(values)
-    return np.where(infinite, np.nan, values) if infinite.any() else values
+def blocks_of(
+    predictions: Mapping[str, xr.DataArray], truth: xr.DataArray, reference: Reference, coarse: xr.DataArray | None
+) -> Iterator[tuple[str, Block]]:
+    """Blocks of several predictions by name; the truth is read once for all."""
+    values = max(field.size // max(1, field.sizes["time"]) for field in predictions.values())
+    for name, piece, members, true, given in ahead(_pieces(predictions, truth, coarse)):
+        for part in parts_of(len(true), values):
+            mean = None if given is None else given[part]
+            yield name, Block(members[:, part], true[part], reference, mean, piece.start + part.start)
+
+
+def _pieces(
+    predictions: Mapping[str, xr.DataArray], truth: xr.DataArray, coarse: xr.DataArray | None
+) -> Iterator[tuple[str, slice, Stored, Array, Array | None]]:
+    for pieces in reads_of(list(predictions.values()), _VALUES_AT_ONCE):
+        around = [(loaded(truth, each), None if coarse is None else loaded(coarse, each)) for each in pieces]
+        for name, prediction in predictions.items():
+            for piece, members, fields in zip(pieces, stored_each(prediction, pieces), around, strict=True):
+                yield name, piece, members, *fields

@@ -70,6 +70,10 @@ def fair_brier(block: Block) -> Array:
 
 def cases_by_class(block: Block) -> Totals:
     """Sums of the areas of events, then of non-events (2 * class, time), with 0, ..., M members above."""
+    return block.once(_cases_by_class)
+
+
+def _cases_by_class(block: Block) -> Totals:
     members, threshold = len(block.prediction), block.reference.threshold
     above = (block.prediction > threshold).sum(axis=0)
     weights, happened = np.where(_known(block), block.reference.grid.area, 0.0), block.truth > threshold
@@ -126,7 +130,7 @@ def _per_point(block: Block) -> Array:
     raise ValueError("classes of chances are of many cases; ask for their totals")
 
 
-BRIER = Metric("brier", "Brier score", fair_brier, first)
+BRIER = Metric("brier", "Brier score", fair_brier, first, cellwise=True, asks=("threshold",))
 RELIABILITY = Metric("brier-reliability", "Brier reliability", _per_point, _reliability, summed=cases_by_class)
 RESOLUTION = Metric("brier-resolution", "Brier resolution", _per_point, _resolution, best=1.0, summed=cases_by_class)
 ROC_AREA = Metric("roc-area", "ROC area", _per_point, _area, best=1.0, summed=cases_by_class)

@@ -42,4 +42,4 @@ def code_lengths_of_cells(block: Block) -> Array:
     return np.where(known, -np.log2(chances_of(symbols, mean, deviation, STEPS + 1)), np.nan)[None]
 
 
-CODE_LENGTH = Metric("code-length", "code length in bits", code_lengths_of_cells, first, of_members=True)
+CODE_LENGTH = Metric("code-length", "code length in bits", code_lengths_of_cells, first, of_members=True, cellwise=True)

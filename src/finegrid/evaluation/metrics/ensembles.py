@@ -43,7 +43,7 @@ def ranks(block: Block) -> Array:
         return _nothing(block, 2)
     below = (block.prediction < block.truth).sum(axis=0)
     equal = (block.prediction == block.truth).sum(axis=0)
-    rank = below + np.floor(lots(block.first, block.truth.shape) * (equal + 1)).astype(np.int64)
+    rank = below + np.floor(lots(block) * (equal + 1)).astype(np.int64)
     known = np.isfinite(block.truth) & np.isfinite(block.mean)
     possible = np.arange(members + 1)[:, None, None, None]
     return np.where(known, (rank == possible).astype(np.float64), np.nan)
@@ -53,19 +53,26 @@ def _nothing(block: Block, statistics: int) -> Array:
     return np.full((statistics, *block.truth.shape), np.nan)
 
 
-def lots(first: int, shape: tuple[int, ...]) -> Array:
+def lots(block: Block) -> Array:
     """Numbers in [0, 1) of each time and cell (time, y, x), the same in whatever blocks they are asked for.
 
     The finalizer of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195) of a running number.
     """
-    cells = int(np.prod(shape[1:]))
-    start = np.uint64(first * cells)
-    mixed: NDArray[np.uint64] = np.arange(1, shape[0] * cells + 1, dtype=np.uint64) + start
-    mixed *= np.uint64(0x9E3779B97F4A7C15)
+    mixed = _running(block) * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
-    return np.asarray((mixed >> np.uint64(11)).reshape(shape) * 2.0**-53)
+    return np.asarray((mixed >> np.uint64(11)) * 2.0**-53)
+
+
+def _running(block: Block) -> NDArray[np.uint64]:
+    """Numbers from one on of each time and cell (time, y, x), among all times and all cells of the grid."""
+    firsts, sides = (block.first, *block.corner), block.reference.grid.shape
+    time, row, column = (
+        np.arange(first, first + count, dtype=np.uint64) for first, count in zip(firsts, block.truth.shape, strict=True)
+    )
+    rows, columns = (np.uint64(side) for side in sides)
+    return np.asarray(((time[:, None, None] * rows + row[:, None]) * columns + column) + np.uint64(1))
 
 
 def _spread_over_error(means: Array) -> Array:
@@ -84,5 +91,7 @@ SPREAD_SKILL = Metric(
     best=1.0,
     proportional=True,
     of_members=True,
+    cellwise=True,
+    asks=(),
 )
-RANK = Metric("rank", "rank departure", ranks, _departure_from_flat, of_members=True)
+RANK = Metric("rank", "rank departure", ranks, _departure_from_flat, of_members=True, cellwise=True, asks=())

@@ -25,6 +25,10 @@ from finegrid.evaluation.metrics.base import Block, Metric
 
 def contingency(block: Block) -> Array:
     """Part of the members with a hit, a false alarm, a miss and quiet (4, time, y, x); NaN without a truth."""
+    return block.once(_contingency)
+
+
+def _contingency(block: Block) -> Array:
     threshold = block.reference.threshold
     known = block.known & np.isfinite(block.mean)
     truth, members = block.truth > threshold, (block.prediction > threshold).mean(axis=0)
@@ -56,6 +60,17 @@ def _frequency(means: Array) -> Array:
     return ratio(hits + alarms, hits + misses)
 
 
-CSI = Metric("csi", "critical success", contingency, _critical_success, best=1.0)
-SEDI = Metric("sedi", "extremal dependence", contingency, _extremal_dependence, best=1.0)
-FREQUENCY_BIAS = Metric("frequency-bias", "frequency of events", contingency, _frequency, best=1.0, proportional=True)
+CSI = Metric("csi", "critical success", contingency, _critical_success, best=1.0, cellwise=True, asks=("threshold",))
+SEDI = Metric(
+    "sedi", "extremal dependence", contingency, _extremal_dependence, best=1.0, cellwise=True, asks=("threshold",)
+)
+FREQUENCY_BIAS = Metric(
+    "frequency-bias",
+    "frequency of events",
+    contingency,
+    _frequency,
+    best=1.0,
+    proportional=True,
+    cellwise=True,
+    asks=("threshold",),
+)

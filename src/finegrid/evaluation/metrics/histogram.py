@@ -30,7 +30,7 @@ def transforms(block: Block) -> Array:
     """Probability integral transform of each case (time, y, x); NaN where something is missing."""
     below = (block.prediction < block.truth).sum(axis=0)
     equal = (block.prediction == block.truth).sum(axis=0)
-    drawn = (below + lots(block.first, block.truth.shape) * (equal + 1)) / (len(block.prediction) + 1)
+    drawn = (below + lots(block) * (equal + 1)) / (len(block.prediction) + 1)
     return np.where(block.known & np.isfinite(block.mean), drawn, np.nan)
 
 

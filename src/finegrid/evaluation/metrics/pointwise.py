@@ -58,8 +58,8 @@ def never_negative(reference: Reference) -> bool:
     return reference.never_negative
 
 
-RMSE = Metric("rmse", "RMSE", square_error, lambda means: np.sqrt(means[0]), in_units=True)
-MAE = Metric("mae", "mean abs. error", _absolute_error, first, in_units=True)
-BIAS = Metric("bias", "bias", _error, first, in_units=True)
-CORRELATION = Metric("correlation", "correlation", _moments, _centred, best=1.0)
-NEGATIVES = Metric("negatives", "negative values", _below_zero, first, applies=never_negative)
+RMSE = Metric("rmse", "RMSE", square_error, lambda means: np.sqrt(means[0]), in_units=True, cellwise=True, asks=())
+MAE = Metric("mae", "mean abs. error", _absolute_error, first, in_units=True, cellwise=True, asks=())
+BIAS = Metric("bias", "bias", _error, first, in_units=True, cellwise=True, asks=())
+CORRELATION = Metric("correlation", "correlation", _moments, _centred, best=1.0, cellwise=True)
+NEGATIVES = Metric("negatives", "negative values", _below_zero, first, applies=never_negative, cellwise=True)

@@ -91,6 +91,14 @@ class Reference:
     climate: Array | None = None
 
     @classmethod
+    def unread(cls, truth: xr.DataArray, *, threshold: float = np.nan) -> Reference:
+        """What is known of a harmonised truth before any of its values is read: where it lies."""
+        units, standard_name = (str(truth.attrs.get(key, "")) for key in ("units", "standard_name"))
+        grid, words = Grid.of(truth), (str(truth.name), units, standard_name)
+        everywhere = np.ones(grid.shape, dtype=bool)
+        return cls(*words, grid, np.nan, np.nan, everywhere, everywhere, threshold=threshold)
+
+    @classmethod
     def of(
         cls, truth: xr.DataArray, coarse: xr.DataArray | None = None, *, threshold: float | None = None
     ) -> Reference:

@@ -41,5 +41,5 @@ def _explained(means: Array) -> Array:
     return 1 - ratio(error, np.maximum(tt - t * t, 0))
 
 
-PSNR = Metric("psnr", "peak signal to noise (dB)", _error_and_range, _decibels, best=np.inf)
-R2 = Metric("r2", "variance explained", _error_and_moments, _explained, best=1.0)
+PSNR = Metric("psnr", "peak signal to noise (dB)", _error_and_range, _decibels, best=np.inf, cellwise=True)
+R2 = Metric("r2", "variance explained", _error_and_moments, _explained, best=1.0, cellwise=True)

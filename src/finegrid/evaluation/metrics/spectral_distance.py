@@ -30,7 +30,7 @@ _LEAST_WAVENUMBERS = 2
 
 def spectra(block: Block) -> Array:
     """Power in each wavenumber, the coarsest first, of the truth and then of the members (2 * wavenumber, time, 1)."""
-    found = _spectra(block)
+    found = block.once(_spectra)
     if found is None:
         return np.full((2, len(block.truth), 1), np.nan)
     power = np.where(found <= rounding(block.reference) ** 2, 0.0, found)

@@ -48,12 +48,16 @@ def radial(power: Array) -> tuple[Array, Array]:
 
 def truth_and_members(block: Block) -> tuple[Array, Array] | None:
     """Variances (time, y, x) of the truth, and of the members on average; None on tiny domains."""
+    return block.once(_truth_and_members)
+
+
+def _truth_and_members(block: Block) -> tuple[Array, Array] | None:
     rows, columns = block.reference.rectangle
     if min(rows.stop - rows.start, columns.stop - columns.start) < _LEAST_CELLS:
         return None
     truth = variances(block.truth[:, rows, columns])
-    members = [variances(member[:, rows, columns]) for member in block.prediction]
-    return truth, np.asarray(np.mean(members, axis=0))
+    members = sum(variances(member[:, rows, columns].astype(np.float64)) for member in block.stored)
+    return truth, np.asarray(members / len(block.stored))
 
 
 def _fine_power(block: Block) -> Array:

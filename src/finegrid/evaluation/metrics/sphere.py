@@ -10,7 +10,9 @@ which a Fourier transform along the rows does not: there the same wave is shorte
 Along a row the coefficients of each m are those of the fast Fourier transform. Over the rows a_lm and b_lm are fitted
 by least squares, weighted by the areas of the rows: exact for fields without waves beyond L, on any rows, Gaussian or
 evenly spaced. L = min(rows - 2, (columns - 1) / 2): up to there the condition number of the fit is below two, poles
-included.
+included. Where rows lie mirrored at the equator, the functions are even or odd there, and the sums and differences of
+both hemispheres are fitted apart: an eighth of the products. What does not depend on the fields is kept for two grids
+of up to 256 degrees; that of a quarter of a degree would take more than a gigabyte, and is made anew for each call.
 
 The recursion of P_lm is that of Holmes and Featherstone, Journal of Geodesy 76, 2002, doi:10.1007/s00190-002-0216-2.
 In double precision it holds to about l = 1900.
@@ -18,10 +20,13 @@ In double precision it holds to about l = 1900.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
 from finegrid.conventions import InputError
 from finegrid.evaluation.averaging import Array
@@ -30,8 +35,10 @@ from finegrid.grids import Grid
 _LEAST_ROWS = 6
 # Part of a column by which longitudes may be rounded.
 _ROUNDED = 0.02
-# Orders whose Legendre functions are held at once: 130 MB at a quarter of a degree.
+# Orders whose Legendre functions are held at once: 70 MB at a quarter of a degree.
 _ORDERS_AT_ONCE = 32
+# Degrees up to which fits are kept from call to call: 50 MB for a grid.
+_KEPT_DEGREES = 256
 
 
 def is_global(grid: Grid) -> bool:
@@ -62,32 +69,74 @@ def spherical_power(fields: Array, grid: Grid) -> Array:
         )
     waves = np.fft.rfft(fields, axis=-1).reshape(-1, grid.shape[0], grid.shape[1] // 2 + 1) / grid.shape[1]
     power = np.zeros((len(waves), most_degrees(grid) + 1))
-    for order, functions in _functions_of(grid):
-        power[:, order:] += (4 if order else 1) * _fitted(functions, waves[..., order].T, grid)
+    for fit in _fits(grid):
+        power[:, fit.degrees] += (4 if fit.order else 1) * fit.squares(waves[..., fit.order].T)
     return power.reshape(*fields.shape[:-2], -1)
 
 
-def _fitted(functions: Array, waves: NDArray[np.complex128], grid: Grid) -> Array:
-    """Squared coefficients (field, degree) of the functions (degree, row) that come nearest to waves (row, field)."""
-    weighted = functions * (grid.area[:, 0] / grid.area[:, 0].sum())
-    parts = np.concatenate([waves.real, waves.imag], axis=1)
-    real, imaginary = np.split(np.linalg.solve(weighted @ functions.T, weighted @ parts), 2, axis=1)
-    return np.asarray((real**2 + imaginary**2).T)
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Least squares of the Legendre functions of one order.
+
+    Attributes:
+        order: m.
+        degrees: l of the functions, from the lowest in steps.
+        parity: 1 for functions that are even at the equator, -1 for odd ones, 0 where rows are not mirrored there.
+        weights: square roots of the weights of the rows (row,), of one hemisphere where there is a parity.
+        functions: times these (degree, row).
+        factor: Cholesky factor of their products (degree, degree), lower.
+    """
+
+    order: int
+    degrees: slice
+    parity: int
+    weights: Array
+    functions: Array
+    factor: Array
+
+    def squares(self, waves: NDArray[np.complex128]) -> Array:
+        """Squared coefficients (field, degree) of the functions that come nearest to waves (row, field)."""
+        both = (waves + self.parity * waves[::-1]) / 2 if self.parity else waves
+        weighted = both[: len(self.weights)] * self.weights[:, None]
+        projected = self.functions @ np.concatenate([weighted.real, weighted.imag], axis=1)
+        real, imaginary = np.split(cho_solve((self.factor, True), projected, check_finite=False), 2, axis=1)
+        return np.asarray((real**2 + imaginary**2).T)
 
 
-def _functions_of(grid: Grid) -> Iterator[tuple[int, Array]]:
-    """Each order m and its Legendre functions (degree, row) of degrees m to L."""
-    degrees = most_degrees(grid)
+def _fits(grid: Grid) -> Iterable[_Fit]:
+    """The fits of all orders."""
+    return _kept_fits(grid) if most_degrees(grid) <= _KEPT_DEGREES else _made_fits(grid)
+
+
+@lru_cache(maxsize=2)
+def _kept_fits(grid: Grid) -> tuple[_Fit, ...]:
+    return tuple(_made_fits(grid))
+
+
+def _made_fits(grid: Grid) -> Iterator[_Fit]:
+    degrees, latitudes, area = most_degrees(grid), grid.y, grid.area[:, 0] / grid.area[:, 0].sum()
+    mirrored = np.allclose(latitudes, -latitudes[::-1]) and np.allclose(area, area[::-1])
+    if mirrored:
+        latitudes, area = latitudes[: -(-len(area) // 2)], (area + area[::-1])[: -(-len(area) // 2)]
+        area[len(grid.y) // 2 :] /= 2  # a row on the equator is its own image
     for start in range(0, degrees + 1, _ORDERS_AT_ONCE):
         orders = np.arange(start, min(start + _ORDERS_AT_ONCE, degrees + 1))
-        table = legendre(grid.y, degrees, orders)
-        yield from ((order, table[order:, index]) for index, order in enumerate(orders.tolist()))
+        table = legendre(latitudes, degrees, orders)
+        table *= np.sqrt(area)
+        for index, order in enumerate(orders.tolist()):
+            for first, parity in ((order, 1), (order + 1, -1)) if mirrored else ((order, 0),):
+                chosen = slice(first, None, 2 if mirrored else 1)
+                functions = table[chosen, index]
+                if len(functions):
+                    factor, _ = cho_factor(functions @ functions.T, lower=True, overwrite_a=True, check_finite=False)
+                    yield _Fit(order, chosen, parity, np.sqrt(area), functions, factor)
 
 
 def legendre(latitudes: Array, degrees: int, orders: NDArray[np.int64]) -> Array:
     """Normalised associated Legendre functions (degree, order, latitude) of degrees 0 to `degrees`; 0 where m > l."""
     up, first = np.sin(np.deg2rad(latitudes)), _sectoral(latitudes, degrees)[orders]
-    table = np.zeros((degrees + 1, len(orders), len(up)))
+    # In memory the functions of one order lie together, as they are used.
+    table = np.zeros((len(orders), degrees + 1, len(up))).swapaxes(0, 1)
     for degree in range(int(orders.min()), degrees + 1):
         near, far = _recursion(degree, orders)
         if degree > 0:

@@ -15,21 +15,28 @@ doi:10.1137/22M1532184; Ferro 2014, doi:10.1002/qj.2270.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.metrics.base import Block, Metric
 from finegrid.evaluation.metrics.pointwise import first
-from finegrid.evaluation.metrics.probabilistic import fair_crps
+from finegrid.evaluation.metrics.probabilistic import crps_of
 
 
 def threshold_weighted_crps(block: Block) -> Array:
     """Fair CRPS of what is above the threshold of the event (1, time, y, x), in the variable's units."""
     threshold = block.reference.threshold
-    prediction, truth = np.maximum(block.prediction, threshold), np.maximum(block.truth, threshold)
-    return fair_crps(replace(block, prediction=prediction, truth=truth))
+    # Single precision does where it has the very threshold.
+    members = block.stored if float(block.stored.dtype.type(threshold)) == threshold else block.prediction
+    return crps_of(np.maximum(members, members.dtype.type(threshold)), np.maximum(block.truth, threshold))[None]
 
 
-TWCRPS = Metric("twcrps", "CRPS above the threshold", threshold_weighted_crps, first, in_units=True)
+TWCRPS = Metric(
+    "twcrps",
+    "CRPS above the threshold",
+    threshold_weighted_crps,
+    first,
+    in_units=True,
+    cellwise=True,
+    asks=("threshold",),
+)

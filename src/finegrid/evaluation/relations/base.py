@@ -12,7 +12,8 @@ import xarray as xr
 
 from finegrid.conventions import InputError
 from finegrid.evaluation.averaging import Array
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.grids import Grid
 
 # Values of a field, evenly spread, of which quantiles and ranks are taken.

@@ -17,7 +17,8 @@ from itertools import combinations
 import numpy as np
 import xarray as xr
 
-from finegrid.evaluation.metrics.base import loaded, parts_of
+from finegrid.evaluation.metrics.base import parts_of
+from finegrid.evaluation.metrics.reading import loaded
 from finegrid.evaluation.relations.base import Relation, RelationScore, Together, every
 
 LEVEL = 0.9

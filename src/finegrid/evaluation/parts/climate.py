@@ -1,47 +1,15 @@
-"""Further parts of a report: tables that stand in its page, its Markdown and its JSON alike.
-
-between variables    whether they go together as in truth (`relations`)
-climate change       of the prediction, the truth and the coarse model, and whether it is kept (`change`)
-"""
+"""Whether variables go together as in truth (`relations`), and whether climate change is kept (`change`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import Any
 
 import xarray as xr
 
 from finegrid.conventions import InputError
 from finegrid.evaluation import relations as together
 from finegrid.evaluation.change import ClimateChange, change
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part.
-
-    Attributes:
-        key: its name in JSON.
-        title: for people.
-        tables: in Markdown, with a sentence before each.
-        plain: the same as plain values.
-    """
-
-    key: str
-    title: str
-    tables: tuple[tuple[str, str], ...]
-    plain: Any
-
-    def markdown(self) -> str:
-        """The part in Markdown."""
-        return "\n\n".join([f"## {self.title}", *(words for table in self.tables for words in table)])
-
-    def html(self) -> str:
-        """The part as a section of a page."""
-        body = "".join(f"<p>{escape(words)}</p>{_html(table)}" for words, table in self.tables)
-        return f"<section><h2>{escape(self.title)}</h2>{body}</section>"
+from finegrid.evaluation.parts.base import Part
 
 
 def between_variables(prediction: xr.Dataset, truth: xr.Dataset, variables: Sequence[str] | None = None) -> list[Part]:
@@ -88,15 +56,3 @@ def _tables(found: ClimateChange) -> list[tuple[str, str]]:
         )
         tables.append((words, found.preservation.table()))
     return tables
-
-
-def _html(table: str) -> str:
-    from finegrid.evaluation.page import words_table  # matplotlib is heavy
-
-    head, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines())
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for first, *cells in rows
-    )
-    return words_table(f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody>")

@@ -1,0 +1,203 @@
+"""What long jobs survive and what that costs: kills at random moments, workers, and the notes of finished blocks."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from finegrid.benchmark.figures import Bench, Figure
+from finegrid.benchmark.task import Task
+from finegrid.benchmark.tasks import find_task
+from finegrid.data import write
+from finegrid.pipeline.downscale import downscale
+from finegrid.pipeline.manifest import Manifest
+from finegrid.pipeline.naming import named
+from finegrid.pipeline.workplace import unfinished
+
+_TASK, _OTHERWISE = "era5-uk-t2m-x4", "synthetic-x4"
+_KILLS, _TIMES = 20, 12_000
+# Blocks of a method that draws members, for workers: enough that their start does not count.
+_MEMBERS, _WORKED, _TURNS = 20, 2_400, 3
+_WRITTEN = 40_000
+
+
+def kills(bench: Bench) -> list[Figure]:
+    """`finegrid downscale` killed at random moments, NetCDF and Zarr in turn, and what `--resume` makes of it."""
+    folder = _prepared(bench, "ridge", _TIMES)
+    chance, found, lost = random.Random(0), [], []
+    seconds = {form: _whole(folder, form) for form in (".nc", ".zarr")}
+    for number in range(_KILLS):
+        form = (".nc", ".zarr")[number % 2]
+        number_of_signal = signal.SIGTERM if number % 5 == 4 else signal.SIGKILL
+        kept = _killed(folder, form, chance.uniform(0, seconds[form]), number_of_signal)
+        _command(folder, form, "part", "--resume")
+        found.append(identical(folder / f"part{form}", folder / f"whole{form}"))
+        lost.append(kept)
+        bench.say(f"{form} {number_of_signal.name}: {kept} blocks finished, {'the same' if found[-1] else 'DIFFERS'}")
+        _removed(folder / f"part{form}")
+    words = f"{sum(found)} of {_KILLS} the same bits; stopped with {min(lost)} to {max(lost)} finished blocks"
+    _removed(folder)
+    return [Figure("downscale killed at random moments, then --resume", "the same bits", words, all(found))]
+
+
+def workers(bench: Bench) -> list[Figure]:
+    """Blocks a second of two workers against one: a method with members and quantiles, and one with a single answer."""
+    figures = []
+    for method, members, times in (("analogues", _MEMBERS, _WORKED), ("ridge", 1, _WRITTEN)):
+        folder = _prepared(bench, method, times)
+        rates: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(_TURNS):
+            for count, each in rates.items():
+                each.append(_rate(folder, count, members))
+                bench.say(f"{method}, {count} workers: {each[-1]:.1f} times a second")
+        _removed(folder)
+        ratio = max(rates[2]) / max(rates[1])
+        words = f"{ratio:.2f} times ({max(rates[2]):.0f} against {max(rates[1]):.0f} times a second)"
+        name = f"two workers against one, {method}, {members} members"
+        figures.append(Figure(name, ">= 1.7 times on two cores", words, ratio >= 1.7, {"rates": rates}))
+    return figures
+
+
+def notes(bench: Bench) -> list[Figure]:
+    """What it costs that a job can go on: with blocks that are kept and noted, and without, in turns."""
+    folder = _prepared(bench, "ridge", _WRITTEN)
+    seconds: dict[str, list[float]] = {"kept": [], "not kept": []}
+    for _ in range(_TURNS):
+        for how, each in seconds.items():
+            each.append(_alone("processor_seconds", folder, how))
+    _removed(folder)
+    kept, bare = min(seconds["kept"]), min(seconds["not kept"])
+    words = f"{100 * (kept / bare - 1):+.1f} % ({kept:.1f} against {bare:.1f} s of processors)"
+    return [Figure("downscale: keeping finished blocks", "<= 5 %", words, kept <= 1.05 * bare, dict(seconds))]
+
+
+def processor_seconds(folder: str, how: str) -> float:
+    """Seconds of processors of a job, with or without keeping its blocks."""
+    from finegrid.data.regions import Regions
+
+    if how == "not kept":
+        Regions.put = lambda *_: {}  # type: ignore[method-assign]
+        Manifest.add = lambda self, record: self.records.update({record.number: record})  # type: ignore[method-assign]
+    place = Path(folder)
+    start = time.process_time()
+    downscale(place / "model", place / "coarse.nc", place / "out.nc", guard="off")
+    return time.process_time() - start
+
+
+def identical(path: Path, other: Path) -> bool:
+    """Whether two outputs hold the same bits: variables, coordinates, attributes, but for the time in the history."""
+    with _opened(path) as found, _opened(other) as expected:
+        if set(found.variables) != set(expected.variables) or _about(found) != _about(expected):
+            return False
+        pairs = [(found[name].variable, each) for name, each in expected.variables.items()]
+        return all(
+            one.dims == two.dims and one.values.tobytes() == two.values.tobytes() and str(one.attrs) == str(two.attrs)
+            for one, two in pairs
+        )
+
+
+def _opened(path: Path) -> xr.Dataset:
+    if path.suffix == ".zarr":
+        return xr.open_dataset(path, engine="zarr", consolidated=False, decode_cf=False)
+    return xr.open_dataset(path, engine="netcdf4", decode_cf=False)
+
+
+def _about(fields: xr.Dataset) -> dict[str, str]:
+    """Global attributes, without those that say when and by which command."""
+    return {str(name): str(each) for name, each in fields.attrs.items() if name != "history"}
+
+
+def _prepared(bench: Bench, method: str, times: int) -> Path:
+    """A folder with a model and a record of so many hours."""
+    task = _task()
+    material = task.material()
+    folder = bench.out / "faults"
+    _removed(folder)
+    folder.mkdir(parents=True)
+    coarse, fine = material.at(material.learning)
+    named(method, variables=task.variables).fit(coarse, fine).save(folder / "model")
+    index = np.arange(times) % coarse.sizes[_record(coarse)]
+    stamps = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "h")
+    long = coarse.isel({_record(coarse): index}).assign_coords({_record(coarse): stamps})
+    write(long, folder / "coarse.nc")
+    return folder
+
+
+def _task() -> Task:
+    task = find_task(_TASK)
+    return task if task.available else find_task(_OTHERWISE)
+
+
+def _record(fields: xr.Dataset) -> str:
+    return str(next(dim for dim in fields.dims if fields[dim].dtype.kind == "M"))
+
+
+def _arguments(folder: Path, form: str, name: str) -> list[str]:
+    files = [str(folder / "model"), str(folder / "coarse.nc"), "--out", str(folder / f"{name}{form}")]
+    return [sys.executable, "-m", "finegrid", "downscale", *files, "--guard", "off"]
+
+
+def _command(folder: Path, form: str, name: str, *more: str) -> None:
+    subprocess.run([*_arguments(folder, form, name), *more], check=True, capture_output=True)
+
+
+def _whole(folder: Path, form: str) -> float:
+    """Seconds of a run that nobody disturbs."""
+    start = time.perf_counter()
+    _command(folder, form, "whole")
+    return time.perf_counter() - start
+
+
+def _killed(folder: Path, form: str, after: float, number: int) -> int:
+    """How many blocks a run had finished when it was killed, so many seconds after its start."""
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(_arguments(folder, form, "part"), stdout=silent, stderr=silent) as run:
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(after)
+        run.send_signal(number)
+    found = Manifest.read(unfinished(folder / f"part{form}"))
+    return 0 if found is None else len(found.records)
+
+
+def _rate(folder: Path, count: int, members: int) -> float:
+    """Times a second from the first finished block to the last, with so many workers."""
+    return _alone("rate", folder, count, members)
+
+
+def _alone(function: str, *arguments: object) -> float:
+    """What a function of this module gives in a process of its own."""
+    called = f"import sys, finegrid.benchmark.faults as here\nprint(here.{function}(*sys.argv[1:]))"
+    words = [sys.executable, "-c", called, *map(str, arguments)]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def rate(folder: str, count: str, members: str) -> float:
+    """The same, in a process of its own."""
+    seen: list[tuple[float, int]] = []
+    place, how = Path(folder), {"quantiles": [0.1, 0.5, 0.9]} if int(members) > 1 else {}
+
+    def note(done: int, _: int) -> None:
+        seen.append((time.perf_counter(), done))
+
+    settings: dict[str, Any] = {"workers": int(count), "members": int(members), "guard": "off", "progress": note, **how}
+    downscale(place / "model", place / "coarse.nc", place / "out.zarr", **settings)
+    (first, begun), (last, done) = seen[0], seen[-1]
+    return (done - begun) / (last - first)
+
+
+def _removed(path: Path) -> None:
+    for each in (path, unfinished(path)):
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink(missing_ok=True)
