@@ -398,7 +398,7 @@ main(sys.argv[1:])
 
 
 def fitting(*more: str) -> list[str]:
-    job = ["fit", "--coarse", "coarse.nc", "--fine", "fine.nc", "--steps", "300", "--method", "resnet"]
+    job = ["fit", "--coarse", "coarse.nc", "--fine", "fine.nc", "--steps", "120", "--method", "resnet"]
     return [sys.executable, "-c", INTERRUPTED, *job, *more]
 
 

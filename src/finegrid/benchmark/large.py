@@ -111,8 +111,8 @@ def years(bench: Bench) -> list[Figure]:
     told = json.loads(_apart("downscaled", str(folder)))
     drift, peak = told["last"] / told["first"] - 1, told["peak"] / _GB
     words = (
-        f"{peak:.2f} GB; {1000 * told['first']:.0f} ms a day in the first year, {1000 * told['last']:.0f} ms in the "
-        f"last ({100 * drift:+.0f} %)"
+        f"{peak:.2f} GB; {1000 * told['first']:.0f} ms of processors a day in the first year, "
+        f"{1000 * told['last']:.0f} ms in the last ({100 * drift:+.0f} %)"
     )
     target = "3 GB; 10 % from first to last year"
     return [
@@ -131,7 +131,7 @@ def downscaled(folder: str) -> str:
         place / "coarse.zarr",
         place / "out.zarr",
         guard="off",
-        progress=lambda done, total: moments.append((done, time.perf_counter())),
+        progress=lambda done, total: moments.append((done, time.process_time())),
     )
     done, when = (np.array(each) for each in zip(*moments, strict=True))
     last = done[-1]
@@ -146,7 +146,7 @@ def downscaled(folder: str) -> str:
 
 
 def _pace(done: NDArray[np.int64], when: NDArray[np.float64], start: int, stop: int) -> float:
-    """Seconds for a day between two days, from the blocks within them."""
+    """Seconds of processors for a day between two days, from the blocks within them."""
     inside = (done > start) & (done <= stop)
     first, last = np.flatnonzero(inside)[[0, -1]]
     return float((when[last] - when[first]) / (done[last] - done[first]))

@@ -130,8 +130,8 @@ def downscale(
     check_target(target)
     with (
         stoppable() as stop,
-        connected(workers, scheduler) as client,
         claimed(target, again=again(command)) as claim,
+        connected(workers, scheduler) as client,
     ):
         with readable(coarse, reference):
             given = _given(model, downscaler, coarse, time, reference, guard)
