@@ -14,13 +14,23 @@ demo: .venv/ready  ## Train on the embedded winds and write demo/ with its repor
 test: check  ## Every check of the project: linters, types, all tests
 	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
 
-check: .venv/ready  ## Linters and types only
+check: .venv/ready audit  ## Linters and types, and known vulnerabilities of the dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: .venv/ready  ## Known vulnerabilities of the pinned dependencies, where their database can be reached
+	@if $(BIN)/python -c "import urllib.request as u; u.urlopen('https://api.osv.dev/v1/vulns/PYSEC-2020-1', timeout=5)" \
+		2>/dev/null; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit && \
+		$(BIN)/pip-audit --vulnerability-service osv --requirement constraints.txt --no-deps --disable-pip; \
+	else echo "audit: api.osv.dev cannot be reached; known vulnerabilities were not looked up"; fi
+
 docs: .venv/ready-docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
+
+fuzz: .venv/ready  ## Read 200,000 damaged files and recipes
+	$(BIN)/python -m finegrid.benchmark.fuzzing
 
 bench: .venv/ready  ## Measure every figure that the project promises, into bench/
 	$(BIN)/python -m finegrid.benchmark.bench --out bench/
@@ -37,4 +47,4 @@ clean:  ## Remove what the other targets made, .venv included
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test check audit docs fuzz bench clean
