@@ -11,8 +11,11 @@ help:  ## Show this list
 demo: .venv/ready  ## Train on the embedded winds and write demo/ with its report
 	$(BIN)/finegrid demo --out demo/
 
-test: check  ## Every check of the project: linters, types, all tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m "slow or not slow"
+test: check  ## Every check of the project: linters, types, all tests but the long ones
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long"
+
+long: .venv/ready  ## The tests that train networks for long: second closed forms of every head
+	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 check: .venv/ready audit  ## Linters and types, and known vulnerabilities of the dependencies
 	$(BIN)/ruff check .
@@ -47,4 +50,4 @@ clean:  ## Remove what the other targets made, .venv included
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
-.PHONY: help demo test check audit docs fuzz bench clean
+.PHONY: help demo test long check audit docs fuzz bench clean

@@ -331,8 +331,9 @@ def test_a_full_disk_leaves_no_fine_file(model, files, capsys, monkeypatch):
     from finegrid.data.stores import NetcdfStore
 
     monkeypatch.setattr(NetcdfStore, "put", full_disk)
-    assert "No space left" in complaint(capsys, finegrid("downscale", "model", "coarse.nc", "--out", "out.nc"))
-    assert left_behind(files) == {"model"}
+    told = complaint(capsys, finegrid("downscale", "model", "coarse.nc", "--out", "out.nc"))
+    assert "No space left" in told and "blocks are finished and kept in out.nc.unfinished" in told
+    assert left_behind(files) == {"model", "out.nc.unfinished"}
 
 
 @pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
@@ -444,8 +445,13 @@ def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files):
     assert left_behind(files) == {"model", "whole"}
 
 
-def test_without_an_interrupted_run_there_is_nothing_to_resume(files, capsys):
-    assert "no interrupted run" in complaint(capsys, fit("--resume"))
+def test_resume_begins_where_there_is_nothing_and_does_nothing_where_all_is_done(files, capsys):
+    assert fit("--resume") == 0
+    written = (files / "model" / "weights.safetensors").stat().st_mtime_ns
+    assert "finished already" not in capsys.readouterr().out
+    assert fit("--resume") == 0
+    assert "finished already" in capsys.readouterr().out
+    assert (files / "model" / "weights.safetensors").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize(

@@ -405,7 +405,7 @@ def test_a_trained_head_has_the_mean_and_covariance_of_the_closed_form():
     assert float(covariance.diagonal().mean()) == pytest.approx(1.0, abs=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_head_has_both_modes_and_needs_twenty_steps():
     toy = heads_toy.bimodal(8192)
     head = heads_toy.fitted(DiffusionHead(toy.problem, mean=True), toy, steps=600, batch=128)

@@ -166,7 +166,7 @@ def test_a_trained_head_has_the_covariance_of_the_closed_form_and_loses_little_w
     assert float(covariance.diagonal().mean()) == pytest.approx(1.0, abs=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_head_has_both_modes_with_few_steps():
     toy = heads_toy.bimodal(8192)
     head = heads_toy.fitted(FlowHead(toy.problem, mean=True), toy, steps=800, batch=128)

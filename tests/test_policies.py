@@ -223,7 +223,7 @@ def test_weights_of_the_joint_temperature_leave_more_than_one_sample_of_large_fi
     assert float(weights.max()) < 0.5 * 64
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_head_that_has_learnt_temperatures_makes_members_of_their_variance():
     toy = heads_toy.linear_gaussian(8192, slope=0.0, length=1.0)
     head = DiffusionHead(toy.problem, mean=False, policy={"name": "horizon", "learnt": [0.7, 1.3]})

@@ -86,7 +86,7 @@ def test_members_have_the_mean_and_nearly_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.4 * toy.covariance.norm()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     trained = heads_toy.fitted(head(toy.problem), toy, steps=300)
@@ -102,7 +102,7 @@ def crps_and_ratio(toy, **options):
     return float(crps(members, truth).mean()), float((members.var(0).mean() * 17 / 16 / error).sqrt())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_crps_with_the_divergence_beats_the_absolute_error_with_it():
     """The check of the source, against the absolute error with and without members of the prior in the score."""
     toy = heads_toy.linear_gaussian(4096)

@@ -22,6 +22,7 @@ from finegrid import __version__
 from finegrid.benchmark import (
     adjusting,
     calibrating,
+    fault_fits,
     faults,
     fuzzing,
     heads,
@@ -71,6 +72,8 @@ SECTIONS: dict[str, Section] = {
     "constraint": speed.constraint,
     "downscale": speed.long_record,
     "faults": faults.kills,
+    "faults-fit": fault_fits.fits,
+    "faults-benchmark": fault_fits.benchmarks,
     "faults-cost": faults.notes,
     "workers": faults.workers,
     "era5": skill.era5,

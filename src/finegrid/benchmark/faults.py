@@ -20,15 +20,16 @@ from finegrid.benchmark.task import Task
 from finegrid.benchmark.tasks import find_task
 from finegrid.data import write
 from finegrid.pipeline.downscale import downscale
-from finegrid.pipeline.manifest import Manifest
+from finegrid.pipeline.manifest import RUN, Manifest
 from finegrid.pipeline.naming import named
 from finegrid.pipeline.workplace import unfinished
 
 _TASK, _OTHERWISE = "era5-uk-t2m-x4", "synthetic-x4"
 _KILLS, _TIMES = 20, 12_000
 # Blocks of a method that draws members, for workers: enough that their start does not count.
-_MEMBERS, _WORKED, _TURNS = 20, 2_400, 3
+_MEMBERS, _WORKED, _TURNS = 20, 8_000, 3
 _WRITTEN = 40_000
+_SILENT = subprocess.DEVNULL
 
 
 def kills(bench: Bench) -> list[Figure]:
@@ -152,16 +153,26 @@ def _command(folder: Path, form: str, name: str, *more: str) -> None:
 
 
 def _whole(folder: Path, form: str) -> float:
-    """Seconds of a run that nobody disturbs."""
-    start = time.perf_counter()
-    _command(folder, form, "whole")
+    """Seconds that a run works on blocks when nobody disturbs it."""
+    with subprocess.Popen(_arguments(folder, form, "whole"), stdout=_SILENT, stderr=_SILENT) as run:
+        _begun(run, folder / f"whole{form}")
+        start = time.perf_counter()
+        run.wait()
+    if run.returncode:
+        raise RuntimeError(f"downscale ended with {run.returncode}")
     return time.perf_counter() - start
 
 
+def _begun(run: subprocess.Popen[bytes], target: Path) -> None:
+    """Wait until a run has begun to work on blocks."""
+    while run.poll() is None and not (unfinished(target) / RUN).exists():
+        time.sleep(0.01)
+
+
 def _killed(folder: Path, form: str, after: float, number: int) -> int:
-    """How many blocks a run had finished when it was killed, so many seconds after its start."""
-    silent = subprocess.DEVNULL
-    with subprocess.Popen(_arguments(folder, form, "part"), stdout=silent, stderr=silent) as run:
+    """How many blocks a run had finished when it was killed, so many seconds after it began to work on them."""
+    with subprocess.Popen(_arguments(folder, form, "part"), stdout=_SILENT, stderr=_SILENT) as run:
+        _begun(run, folder / f"part{form}")
         with suppress(subprocess.TimeoutExpired):
             run.wait(after)
         run.send_signal(number)
@@ -170,7 +181,7 @@ def _killed(folder: Path, form: str, after: float, number: int) -> int:
 
 
 def _rate(folder: Path, count: int, members: int) -> float:
-    """Times a second from the first finished block to the last, with so many workers."""
+    """Times a second with so many workers."""
     return _alone("rate", folder, count, members)
 
 
@@ -182,17 +193,18 @@ def _alone(function: str, *arguments: object) -> float:
 
 
 def rate(folder: str, count: str, members: str) -> float:
-    """The same, in a process of its own."""
-    seen: list[tuple[float, int]] = []
+    """The same, in a process of its own; the whole call counts, but not the start of the workers."""
+    from distributed import LocalCluster
+
     place, how = Path(folder), {"quantiles": [0.1, 0.5, 0.9]} if int(members) > 1 else {}
-
-    def note(done: int, _: int) -> None:
-        seen.append((time.perf_counter(), done))
-
-    settings: dict[str, Any] = {"workers": int(count), "members": int(members), "guard": "off", "progress": note, **how}
-    downscale(place / "model", place / "coarse.nc", place / "out.zarr", **settings)
-    (first, begun), (last, done) = seen[0], seen[-1]
-    return (done - begun) / (last - first)
+    settings: dict[str, Any] = {"members": int(members), "guard": "off", **how}
+    with LocalCluster(n_workers=int(count), threads_per_worker=1, dashboard_address=":0") as cluster:
+        where = {"scheduler": cluster.scheduler_address, **settings}
+        # Once for what every worker has to load.
+        downscale(place / "model", place / "coarse.nc", place / "first.zarr", time="2001-01-01/2001-01-20", **where)
+        start = time.perf_counter()
+        done = downscale(place / "model", place / "coarse.nc", place / "out.zarr", **where)
+        return done.times / (time.perf_counter() - start)
 
 
 def _removed(path: Path) -> None:

@@ -170,7 +170,10 @@ def _client(where: dict[str, Any]) -> Iterator[Client]:
 
 def _check_versions(client: Client) -> None:
     try:
-        found = client.run(version)
+        with _failures():
+            found = client.run(version)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"workers cannot load finegrid ({error}); expected finegrid {__version__} there too; install it where they "
@@ -196,5 +199,6 @@ def _failures() -> Iterator[None]:
         ) from error
     except (CommClosedError, CancelledError, asyncio.CancelledError) as error:
         raise InputError(
-            f"the scheduler was lost ({error}); expected it to last as long as the job; start it again"
+            f"the scheduler or its workers were lost ({error}); expected them to last as long as the job; start them "
+            "again"
         ) from error

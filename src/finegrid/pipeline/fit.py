@@ -70,8 +70,8 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
     Args:
         recipe: what to do.
         out: the model folder to make.
-        resume: go on with an interrupted run: from its checkpoint, or from the start where it was killed before there
-            was one; where the same job is finished already, nothing is done.
+        resume: go on with an interrupted run from its checkpoint, or from the start where there is none; where the same
+            job is finished already, nothing is done.
         progress: show a bar while training.
 
     Raises:
@@ -83,7 +83,7 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
         arguments_of(full.calibrate)  # what is wrong there must not show after an hour of training
     if resume and (done := _finished(Path(out), full)) is not None:
         return done
-    resume = resume and _goes_on(Path(out))
+    resume = resume and has_checkpoint(unfinished(Path(out).absolute()))
     material = gathered(recipe.data)
     if not Ranks.is_first():
         return _followed(downscaler, material, Path(out), resume=resume)
@@ -200,21 +200,6 @@ def how_to_resume(out: str | Path, reason: str = "") -> str:
         f"{reason or 'Stopped'}; the checkpoint is kept in {where}. To go on as if nothing had happened:\n"
         f"  finegrid fit {where / RECIPE} --out {out} --resume"
     )
-
-
-def _goes_on(out: Path) -> bool:
-    """Whether there is a checkpoint to go on from; without one, a run that was killed early starts anew.
-
-    Raises:
-        InputError: where no run was interrupted.
-    """
-    folder = unfinished(out.absolute())
-    if not folder.exists():
-        raise InputError(
-            f"there is no interrupted run to go on with: there is no {unfinished(out)}; expected the --out of the "
-            "interrupted command; leave --resume away to start anew"
-        )
-    return has_checkpoint(folder)
 
 
 def _finished(out: Path, full: Recipe) -> Fitted | None:
