@@ -14,7 +14,7 @@ demo: .venv/ready  ## Train on the embedded winds and write demo/ with its repor
 test: check  ## Every check of the project: linters, types, all tests but the long ones
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not long"
 
-long: .venv/ready  ## The tests that train networks for long: second closed forms of every head
+long: .venv/ready  ## The tests that train networks for long: further closed forms of every head
 	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 check: .venv/ready audit  ## Linters and types, and known vulnerabilities of the dependencies

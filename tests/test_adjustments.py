@@ -75,7 +75,7 @@ def theirs(name: str, by: str, goal, given, new, interp: str = "nearest", **opti
         return trained.adjust(new, **adjust).transpose("time", "row", "column").values
 
 
-@pytest.mark.parametrize("by", ["all", "month", "season", pytest.param("day_of_year", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("by", ["all", "month", "season", pytest.param("day_of_year", marks=pytest.mark.long)])
 @pytest.mark.parametrize("variable", ["tas", "pr"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_result_is_that_of_xsdba_in_every_grouping(name, variable, by, records):

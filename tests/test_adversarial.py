@@ -92,7 +92,7 @@ def test_noise_matters_after_training():
     assert 0.6 < residuals.var(0).mean() / toy.covariance.diagonal().mean() < 1.4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_have_the_mean_and_the_covariance_of_the_truth():
     toy = heads_toy.linear_gaussian(4096)
     trained = heads_toy.fitted(head(toy.problem, loss=energy, train_members=4, vector=32, fields=1), toy, steps=400)
@@ -102,7 +102,7 @@ def test_members_have_the_mean_and_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.3 * toy.covariance.norm()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     trained = heads_toy.fitted(head(toy.problem), toy, steps=300)

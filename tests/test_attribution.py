@@ -269,7 +269,7 @@ def test_regions_of_a_network_make_a_sparse_model_that_is_as_good(learnt):
     assert score < log_score(network, test) + 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_that_learnt_before_beats_one_that_knows_a_short_record_alone():
     idealised = Planted(shape=SMALL.shape, corner=SMALL.corner, size=SMALL.size, amplitude=2.0)
     found = Experiment(idealised=idealised, real=SMALL, long=2000, backbone=BACKBONE, steps=200).run()

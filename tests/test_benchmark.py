@@ -136,6 +136,7 @@ def test_the_demonstration_walks_through_files(tmp_path):
     shown = demonstrate(tmp_path / "demo", steps=2)
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {
         "coarse.nc",
+        "fine.nc.cost.json",
         "truth.nc",
         "elevation.nc",
         "fine.nc",

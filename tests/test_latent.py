@@ -245,7 +245,7 @@ def test_a_folder_without_a_codec_is_told(pairs, tmp_path):
         model(head={"codec": str(tmp_path / "point")}).fit(*pairs[4])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_have_nearly_the_mean_and_the_covariance_of_the_truth():
     """With as many latents as fine values: fewer cannot hold noise that is independent at cells."""
     toy = heads_toy.linear_gaussian(4096)
@@ -257,7 +257,7 @@ def test_members_have_nearly_the_mean_and_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.3 * toy.covariance.norm()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     made = head(toy.problem, inner={"name": "diffusion", "steps": 20})

@@ -115,7 +115,7 @@ def two_steps(count: int) -> heads_toy.Toy:
     return heads_toy.Toy(heads_toy.problem(own, shape=(1, 1)), given, fine, mean, covariance)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_scales_together_have_the_mean_and_the_covariance_of_the_truth():
     toy = two_steps(4096)
     trained = heads_toy.fitted(head(toy.problem, loss=energy, train_members=4), toy, steps=400)
@@ -125,7 +125,7 @@ def test_two_scales_together_have_the_mean_and_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.25 * toy.covariance.norm()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     trained = heads_toy.fitted(head(toy.problem), toy, steps=300)

@@ -123,7 +123,15 @@ def test_a_mixture_head_has_both_modes_with_their_weights() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gaussian", "student-t", "quantiles", "mixture", "dressed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gaussian",
+        "quantiles",
+        "dressed",
+        *(pytest.param(each, marks=pytest.mark.long) for each in ("student-t", "mixture")),
+    ],
+)
 def test_a_network_finds_the_mean_and_the_covariance_of_a_linear_gaussian_pair(name: str) -> None:
     toy = linear_gaussian(4096)
     head = fitted(_made(name, toy.problem), toy, steps=500)

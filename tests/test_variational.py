@@ -74,7 +74,7 @@ def test_options_that_make_no_ensemble_are_refused(options):
         head(heads_toy.linear_gaussian(2).problem, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_have_the_mean_and_nearly_the_covariance_of_the_truth():
     toy = heads_toy.linear_gaussian(4096)
     made = head(toy.problem, loss="energy", train_members=4)
@@ -86,7 +86,7 @@ def test_members_have_the_mean_and_nearly_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.4 * toy.covariance.norm()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     trained = heads_toy.fitted(head(toy.problem), toy, steps=300)
