@@ -17,7 +17,7 @@ from pathlib import Path
 import xarray as xr
 
 from finegrid import __version__
-from finegrid.conventions import InputError, harmonise
+from finegrid.conventions import harmonise
 from finegrid.data import pair
 from finegrid.downscalers import Downscaler, NeuralDownscaler, load
 from finegrid.evaluation import Evaluation, evaluate
