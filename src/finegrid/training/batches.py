@@ -39,6 +39,15 @@ class Source(Protocol):
     def batch(self, step: int, *, size: int, seed: int) -> Batch:
         """The batch of a step, a function of seed and step alone."""
 
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+
+
+class Judges(Protocol):
+    """Samples by which weights are chosen, the same ones each time."""
+
+    def __len__(self) -> int: ...
+
     def judged(self, size: int) -> Iterator[Batch]:
         """All samples, a batch at a time."""
 

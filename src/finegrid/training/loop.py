@@ -29,7 +29,7 @@ from torch import Tensor
 from finegrid.heads import Head
 from finegrid.training import checkpoint, divergence
 from finegrid.training.augmentation import mixed
-from finegrid.training.batches import Source
+from finegrid.training.batches import Judges, Source
 from finegrid.training.checkpoint import Progress, State
 from finegrid.training.device import chosen_device
 from finegrid.training.divergence import Diverged, check_finite, diverged
@@ -75,7 +75,7 @@ def train(
     samples: Source,
     settings: Settings,
     *,
-    validation: Source | None = None,
+    validation: Judges | None = None,
     folder: Path | None = None,
     fingerprint: str = "",
     resume: bool = False,
@@ -158,7 +158,7 @@ class _Run:
         fitting = int(_FOR_STEPS * self.settings.budget / statistics.median(times[1:]))
         return max(1, min(fitting, self.settings.steps or fitting))
 
-    def go(self, log: Log, validation: Source | None, folder: Path | None, fingerprint: str, ctrl_c: HeldBack) -> None:
+    def go(self, log: Log, validation: Judges | None, folder: Path | None, fingerprint: str, ctrl_c: HeldBack) -> None:
         """Steps until the plan, the patience or the budget ends."""
         before, started = self.progress.seconds, time.perf_counter()
         saved, losses = started, []
@@ -225,7 +225,7 @@ class _Run:
             if name not in weights:
                 kept.copy_(own[name])
 
-    def _judge(self, log: Log, validation: Source | None, loss: float) -> None:
+    def _judge(self, log: Log, validation: Judges | None, loss: float) -> None:
         self._counted()
         judged = float("nan") if validation is None else self._validation_loss(validation)
         if validation is not None and not abs(judged) < float("inf"):
@@ -239,7 +239,7 @@ class _Run:
         log.record(self.progress.step, **values, seconds=round(self.progress.seconds, 3))
 
     @torch.no_grad()
-    def _validation_loss(self, validation: Source) -> float:
+    def _validation_loss(self, validation: Judges) -> float:
         with self._precision():
             batches = validation.judged(4 * self.settings.batch)
             values = [self.average.moved(place).loss(fine, given) for fine, given, place in batches]

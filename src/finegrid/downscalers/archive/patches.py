@@ -124,14 +124,6 @@ class Patches:
         fine, given = cut(shard, window, times)
         return Batch(fine.to(self._device), given.to(self._device), self.place(window).to(self._device))
 
-    def judged(self, size: int) -> Iterator[Batch]:
-        """Not what they are for; see `Judged`."""
-        raise NotImplementedError("training patches are drawn, not judged")
-
-    def thinned(self, most: int) -> Patches:
-        """The same: they are drawn as they are needed."""
-        return self
-
     def to(self, device: torch.device | str) -> Patches:
         """The same, batches on another device."""
         self._device = device
