@@ -416,7 +416,7 @@ def test_a_trained_head_has_both_modes_and_needs_twenty_steps():
     assert crps(head, toy, few) == pytest.approx(crps(head, toy, many), rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_from_two_given_members_score_as_more_of_the_true_ones():
     # Members of a coarse ensemble share an anomaly of the whole field and differ by noise of each cell, so that two
     # of them, as predictors, tell nearly all that there is to know.

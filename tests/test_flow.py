@@ -154,7 +154,7 @@ def scores(head, toy, steps, members=32, times=64):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trained_head_has_the_covariance_of_the_closed_form_and_loses_little_with_few_steps():
     toy = heads_toy.linear_gaussian(16_384)
     head = heads_toy.fitted(FlowHead(toy.problem, mean=False), toy, steps=800, batch=128)
