@@ -14,6 +14,7 @@ from finegrid.cli.benchmarking import benchmark
 from finegrid.cli.calibrating import calibrate
 from finegrid.cli.codes import STOPPED
 from finegrid.cli.downscaling import downscale
+from finegrid.cli.exporting import export
 from finegrid.cli.guarding import guard
 from finegrid.cli.inspecting import check, inspect, regrid
 from finegrid.cli.judging import Budget, Out, evaluate
@@ -201,7 +202,7 @@ def recipe(
     showing.recipe(check if not example else None)
 
 
-for _verb in (downscale, calibrate, evaluate, benchmark, check, inspect, guard, regrid, attribute):
+for _verb in (downscale, calibrate, evaluate, benchmark, check, inspect, guard, regrid, attribute, export):
     app.command()(_verb)
 
 for _command in app.registered_commands:
