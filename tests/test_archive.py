@@ -9,6 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
+from finegrid.backbones.manner import Manner
 from finegrid.backbones.windows import Window
 from finegrid.conventions import InputError
 from finegrid.data import open_fields, write
@@ -18,7 +19,7 @@ from finegrid.data.pairs import pair
 from finegrid.data.synthetic import Climate, generate
 from finegrid.downscalers import Bilinear, MeanMap, NeuralDownscaler, Ridge, load
 from finegrid.downscalers.archive import fit_in_pieces
-from finegrid.downscalers.archive.blocks import Archive, ahead
+from finegrid.downscalers.archive.blocks import Archive
 from finegrid.downscalers.archive.patches import Patches, chances, cut, joined, windows_of
 from finegrid.heads import HEADS, Conditions
 from finegrid.training import Interrupted, Samples, Settings
@@ -88,7 +89,6 @@ def test_pieces_are_whole_chunks_and_cover_every_time_once(stored) -> None:
     assert all(piece.start % 7 == 0 for piece in archive.pieces) and archive.advice() == ""
     part, inner = archive.read(range(10, 12), halo=3)
     assert len(part.coarse.time) == 8 and part.coarse.time[inner].equals(archive.pair.coarse.time[10:12])
-    assert list(ahead(lambda number: number**2, range(4))) == [0, 1, 4, 9]
 
 
 def test_long_chunks_are_pointed_out(stored, monkeypatch) -> None:
@@ -178,7 +178,7 @@ def test_every_head_learns_from_patches_or_says_why_not(head: str, fields, store
     whole = model.predict(fields[0].isel(time=slice(0, 2)), members=members)
     assert whole.tas.shape == (members, 2, 32, 40)
     model.save(tmp_path / "model")
-    tiled = load(tmp_path / "model").in_tiles(3).predict(fields[0].isel(time=slice(0, 2)), members=members)
+    tiled = load(tmp_path / "model").answering(Manner(3)).predict(fields[0].isel(time=slice(0, 2)), members=members)
     np.testing.assert_allclose(tiled.tas, whole.tas, rtol=1e-5, atol=1e-3)
     means = coarsen(whole.isel(member=0), FACTOR)
     np.testing.assert_allclose(means.tas, fields[0].tas.isel(time=slice(0, 2)), atol=2e-3)

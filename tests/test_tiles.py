@@ -10,6 +10,7 @@ from torch import nn
 
 import heads_toy
 from finegrid.backbones import BACKBONES
+from finegrid.backbones.manner import Manner
 from finegrid.backbones.windows import Tiles, Window, reach, seen_through
 from finegrid.conventions import InputError
 from finegrid.conventions.components import bind, build
@@ -139,6 +140,6 @@ def test_members_of_every_head_are_those_of_the_whole_domain(name: str) -> None:
     members = [0, 1] if head.random else [0]
     whole = head.sample(told, Draws.of(5, members, [20, 21]))
     for size in (7, 16):
-        tiled = head.tiled(Tiles(size)).sample(told, Draws.of(5, members, [20, 21]))
+        tiled = head.answering(Manner(size)).sample(told, Draws.of(5, members, [20, 21]))
         torch.testing.assert_close(tiled, whole, rtol=1e-5, atol=1e-5)
-    assert torch.equal(head.tiled(None).sample(told, Draws.of(5, members, [20, 21])), whole)
+    assert torch.equal(head.answering(Manner()).sample(told, Draws.of(5, members, [20, 21])), whole)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +27,6 @@ from finegrid.conventions import InputError
 
 # Sides of the fields on which a reach is measured; a network that sees all of the last has none.
 _PROBES = (32, 64, 128, 256)
-# Fine cells beyond which a domain is cut in tiles of half as many, unless the user says how.
-_LARGE = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -124,11 +121,6 @@ class Tiles:
         if made is None:
             raise InputError("got a domain without cells; expected some; check the coarse grid")
         return made
-
-
-def usual_tiles(cells: int, factor: tuple[int, int]) -> Tiles | None:
-    """Tiles for a domain of so many fine cells, where it is so large that it should be cut."""
-    return None if cells <= _LARGE else Tiles(max(1, math.isqrt(_LARGE // 2 // (factor[0] * factor[1]))))
 
 
 def reach(

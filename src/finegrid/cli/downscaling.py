@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finegrid.cli.codes import STOPPED
-from finegrid.cli.inspecting import Period
+from finegrid.cli.inspecting import Period, Scheduler, Workers
 
 
 def downscale(
@@ -40,13 +40,15 @@ def downscale(
     tile: Annotated[
         int | None, typer.Option(min=1, help="Coarse cells a side for which a network answers at once: less memory.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Of networks: float32, or bfloat16, which is faster and rounds to three digits.")
+    ] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile networks first: pays in long jobs with --precision bfloat16.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that share the work; with --scheduler, how many to wait for.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler whose workers do the work: tcp://host:8786, or its file.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     r"""Make fine fields of coarse files, of any length, as one CF file.
 
@@ -82,6 +84,8 @@ def downscale(
                 reference=reference,
                 guard=guard,
                 tile=tile,
+                precision=precision,
+                compiled=compiled,
                 resume=resume,
                 workers=workers,
                 scheduler=scheduler,

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from finegrid.data.adjustments import Adjustment, adjustment
+from finegrid.data.pairs import Pair
+from finegrid.data.splits import Indices
 
 _PREFIX = "adjust/"
+
+
+def adjusted(
+    table: str | Mapping[str, Any] | None, matched: Pair, times: Indices, *, progress: bool
+) -> tuple[Adjustment | None, Pair]:
+    """The adjustment of a table, fitted to some times of a pair, and the pair with its coarse fields adjusted."""
+    found = adjustment(table)
+    if found is None:
+        return None, matched
+    found.fit(matched.at(times), progress=progress)
+    return found, replace(matched, coarse=found(matched.coarse, progress=progress))
 
 
 def state_of(fitted: Adjustment | None) -> tuple[dict[str, Any], dict[str, Tensor]]:

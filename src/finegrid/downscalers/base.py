@@ -3,34 +3,33 @@
 A variant says how it learns from a pair (`_learn`) and what it makes of coarse fields (`_fields`); everything that
 must hold for all of them is here: names, units, grids and times are checked and brought back, missing coarse cells
 stay missing, the constraint is applied in physical units and last, and long records pass through in blocks of times.
-
-Files open lazily, so `predict_blocks` keeps memory bounded however long the record is.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
-from finegrid.backbones.windows import Tiles
+from finegrid.backbones.manner import Manner
 from finegrid.bridge import to_dataset, to_tensor
 from finegrid.conventions import check_values, restore
 from finegrid.conventions.errors import provenance
-from finegrid.data.adjustments import Adjustment, adjustment
+from finegrid.data.adjustments import Adjustment
 from finegrid.data.climatology import Climatology
 from finegrid.data.joining import along_time
 from finegrid.data.pairs import Pair, pair
-from finegrid.data.splits import Indices, check_training_times
-from finegrid.downscalers.adjusting import remembered, state_of
+from finegrid.data.splits import Indices
+from finegrid.data.working import Workers, alone
+from finegrid.downscalers.adjusting import adjusted, remembered, state_of
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.fitting import Fitting, not_fitted, teachable, time_blocks, whole_or_nothing
@@ -38,7 +37,7 @@ from finegrid.downscalers.members import check_members
 from finegrid.downscalers.sources import adopted, remembered_climatology, state_of_climatology
 from finegrid.downscalers.store import digest, save
 from finegrid.downscalers.strength import learn_strength
-from finegrid.downscalers.windows import Window, windows
+from finegrid.downscalers.windows import Seen, seen_by
 
 State = tuple[dict[str, Any], dict[str, Tensor]]
 
@@ -64,7 +63,7 @@ class Downscaler(ABC):
     _conservation: Conservation | None = field(default=None, init=False, repr=False)
     _adjustment: Adjustment | None = field(default=None, init=False, repr=False)
     _climatology: Climatology | None = field(default=None, init=False, repr=False)
-    _tiles: Tiles | None = field(default=None, init=False, repr=False)
+    _manner: Manner = field(default=Manner(), init=False, repr=False)
 
     name: ClassVar[str]
     learns: ClassVar[bool] = True
@@ -99,12 +98,8 @@ class Downscaler(ABC):
         """
         self.__dict__ = vars(type(self)(**self.options))  # what it learnt before is of another pair
         matched = teachable(self._paired(coarse, fine))
-        check_training_times(np.arange(len(matched.coarse.time)), matched.coarse.time)
         fit_block, validate_block = time_blocks(matched.coarse.time, validate if self.validates else 0.0)
-        self._adjustment = adjustment(self.adjust)
-        if self._adjustment is not None:
-            self._adjustment.fit(matched.at(fit_block), progress=progress)
-            matched = replace(matched, coarse=self._adjustment(matched.coarse, progress=progress))
+        self._adjustment, matched = adjusted(self.adjust, matched, fit_block, progress=progress)
         self._settle(matched.at(fit_block))
         self._climatology = Climatology.of(matched.at(fit_block).coarse)
         how = Fitting(static, None if folder is None else Path(folder), resume, progress)
@@ -123,7 +118,7 @@ class Downscaler(ABC):
             members: size of the ensemble; more than one where the downscaler is `random`.
             seed: of the randomness.
             reference: where `coarse` is from another source than the training fields, that source in a period whose
-                climate should be that of training: its fields are standardised with their own climatology.
+                climate should be that of training.
 
         Raises:
             InputError: when the fields do not suit the model, or there are not so many members; says how to mend it.
@@ -137,22 +132,27 @@ class Downscaler(ABC):
         """The same in consecutive blocks of times, for records that do not fit in memory."""
         source = provenance(coarse, otherwise="the coarse input")
         given = self.read(coarse, source=source, reference=reference)
-        yield from self.blocks(given, members=members, seed=seed, source=source)
+        return self.blocks(given, members=members, seed=seed, source=source)
 
     def blocks(
-        self, given: xr.Dataset, *, members: int = 1, seed: int = 0, times: slice = slice(None), source: str = "input"
+        self,
+        given: xr.Dataset,
+        *,
+        members: int = 1,
+        seed: int = 0,
+        times: slice = slice(None),
+        source: str = "input",
+        workers: Workers = alone,
     ) -> Iterator[xr.Dataset]:
-        """Fine fields of what `read` gave, in consecutive blocks of some of its times."""
+        """Fine fields of what `read` gave, in consecutive blocks of some of its times, made by `workers`."""
         check_members(members, self.name, random=self.random)
-        count = given.sizes["time"]
-        for window in windows(range(count)[times], count, steps=self.times_at_once(members), reach=self._reach):
-            yield self.block(given.isel(time=window.read), window, members=members, seed=seed, source=source)
+        wanted, steps = range(given.sizes["time"])[times], self.times_at_once(members)
+        seen = seen_by(given, wanted, steps=steps, reach=self._reach)
+        return workers(Seen.read, partial(self.block, members=members, seed=seed, source=source), seen)
 
-    def block(
-        self, fields: xr.Dataset, window: Window, *, members: int = 1, seed: int = 0, source: str = "input"
-    ) -> xr.Dataset:
+    def block(self, seen: Seen, *, members: int = 1, seed: int = 0, source: str = "input") -> xr.Dataset:
         """Fine fields of one window of what `read` gave: of its times, or of those inside that are asked for."""
-        fields, domain = fields.load(), self.domain
+        fields, window, domain = seen.fields.load(), seen.window, self.domain
         check_values(fields, source=source, part=window.part)
         fine = self._known(self._members(fields, members, seed), fields)[:, window.inner]
         return restore(domain.described(to_dataset(fine, domain.layout, fields.time[window.inner])), domain.names)
@@ -182,9 +182,9 @@ class Downscaler(ABC):
         """Constrained fine fields (time, output, H, W) of standard coarse fields, in physical units."""
         return self.conservation.project(self._fields(coarse), self.conservation.given(coarse))
 
-    def in_tiles(self, size: int | None) -> Self:
-        """The same downscaler, its networks (if any) answering for so many coarse cells a side at a time."""
-        self._tiles = None if size is None else Tiles(size)
+    def answering(self, manner: Manner) -> Self:
+        """The same downscaler, its networks (if any) answering in this manner."""
+        self._manner = manner
         return self
 
     @property

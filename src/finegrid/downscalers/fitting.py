@@ -62,6 +62,7 @@ def time_blocks(time: xr.DataArray, validate: float | xr.DataArray) -> tuple[Ind
     Raises:
         InputError: when none of the validation times is there, or the fraction is none.
     """
+    check_training_times(np.arange(len(time)), time)
     if isinstance(validate, xr.DataArray):
         chosen = np.isin(time.values, validate.values)
         if len(validate) and not chosen.any():

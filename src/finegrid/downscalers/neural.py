@@ -22,7 +22,6 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones.blocks import repeated
-from finegrid.backbones.windows import usual_tiles
 from finegrid.bridge import Layout, to_tensor
 from finegrid.data.pairs import Pair
 from finegrid.data.predictors import static_fields, steps_since_epoch, useful_cycles
@@ -156,7 +155,8 @@ class NeuralDownscaler(Downscaler):
         plan, head = self._trained
         device = chosen_device(self.settings.device)
         self.conservation.to(device)
-        head.placed(device).tiled(self._tiles or usual_tiles(self.domain.grid.size, self.domain.factor))
+        self._manner = self._manner.on(self.domain.grid.size, self.domain.factor)
+        head.placed(device).answering(self._manner)
         given = plan.conditions(coarse, self.conservation.given(coarse), self._reference(coarse))
         keys = [int(step) for step in steps_since_epoch(coarse.time, self.domain.step_seconds)]
         # Members of a few times rather than times of a few members: what the network sees is made once.

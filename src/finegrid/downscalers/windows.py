@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import xarray as xr
+
 
 @dataclass(frozen=True)
 class Window:
@@ -19,6 +21,29 @@ class Window:
     read: slice
     inner: slice
     part: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A window of a record.
+
+    Attributes:
+        fields: coarse fields of the times that are read, lazily or not.
+        window: which times these are.
+    """
+
+    fields: xr.Dataset
+    window: Window
+
+    def read(self) -> Seen:
+        """The same in memory."""
+        return Seen(self.fields.load(), self.window)
+
+
+def seen_by(given: xr.Dataset, wanted: range, *, steps: int, reach: int) -> Iterator[Seen]:
+    """Consecutive blocks of some times of a record, lazily; see `windows`."""
+    for window in windows(wanted, given.sizes["time"], steps=steps, reach=reach):
+        yield Seen(given.isel(time=window.read), window)
 
 
 def windows(wanted: range, count: int, *, steps: int, reach: int) -> Iterator[Window]:

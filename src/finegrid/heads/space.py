@@ -10,7 +10,7 @@ Constraints act on y, in physical units; for samplers that work with r, `correct
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from finegrid.backbones import Backbone
 from finegrid.backbones.blocks import repeated
-from finegrid.backbones.windows import Tiles
+from finegrid.backbones.manner import Manner
 from finegrid.heads.base import Conditions, Place, Projection
 
 
@@ -44,7 +44,7 @@ class Seen:
         start: transformed first guess (batch, output, H, W).
         unit: what a residual of one is in transformed units (output, 1, 1).
         given: what the batch was made from.
-        tiles: tiles in which networks answer; None where they see the domain at once.
+        manner: how networks answer.
     """
 
     coarse: Tensor
@@ -53,7 +53,7 @@ class Seen:
     start: Tensor
     unit: Tensor
     given: Conditions
-    tiles: Tiles | None = None
+    manner: Manner = field(default_factory=Manner)
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -80,10 +80,7 @@ class Seen:
         """The answer of a network that sees the batch and further fields on the fine grid."""
         fields = [each for each in (self.fine, *more) if each is not None]
         joined = torch.cat(fields, dim=1) if fields else None
-        if self.tiles is not None:
-            return self.tiles.through(network, self.coarse, self.static, joined, condition)
-        answer: Tensor = network(self.coarse, self.static, joined, condition)
-        return answer
+        return self.manner.answer(network, self.coarse, self.static, joined, condition)
 
 
 class Space(nn.Module):
@@ -114,7 +111,7 @@ class Space(nn.Module):
         super().__init__()
         self.links, self.factor, self.sees_reference = tuple(links), factor, sees_reference
         self.place = place
-        self.tiles: Tiles | None = None
+        self.manner = Manner()
         self.register_buffer("gain", gain.float().reshape(-1, 1, 1), persistent=False)
         self.register_buffer("scale", scale.float().reshape(-1, 1, 1), persistent=False)
 
@@ -127,7 +124,7 @@ class Space(nn.Module):
         """What networks see: the features, and departures of the first guess from its block means."""
         start = self._each(given.reference, lambda link, values: link.forward(values, torch))
         departure = self._departure(start, given) if self.sees_reference else None
-        return Seen(given.features, departure, self.place.static, start, self.gain, given, self.tiles)
+        return Seen(given.features, departure, self.place.static, start, self.gain, given, self.manner)
 
     def residual(self, fine: Tensor, seen: Seen) -> Tensor:
         """Physical fields as residuals (batch, output, H, W); 0 where they are missing."""

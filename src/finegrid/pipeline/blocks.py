@@ -15,13 +15,14 @@ import dask.array
 import numpy as np
 import xarray as xr
 
+from finegrid.backbones.manner import Manner
 from finegrid.conventions import restore
 from finegrid.data.regions import Regions
 from finegrid.data.stores import Layout
 from finegrid.data.write import record_of
 from finegrid.downscalers import Downscaler, load
 from finegrid.downscalers.members import check_members
-from finegrid.downscalers.windows import Window, windows
+from finegrid.downscalers.windows import Seen, Window, windows
 from finegrid.pipeline.departure import Departure, Found
 from finegrid.pipeline.honest import Honesty, honesty
 from finegrid.pipeline.manifest import Record
@@ -39,6 +40,8 @@ class Options:
     chances: bool = False
     seed: int = 0
     tile: int | None = None
+    precision: str = "float32"
+    compiled: bool = False
 
     def loaded(self, model: str | Path | Downscaler) -> Downscaler:
         """The model.
@@ -48,7 +51,7 @@ class Options:
         """
         downscaler = model if isinstance(model, Downscaler) else load(model)
         check_members(self.members, downscaler.name, random=downscaler.random)
-        return downscaler.in_tiles(self.tile)
+        return downscaler.answering(Manner(self.tile, self.precision, self.compiled))
 
     def honesty(self, model: str | Path | Downscaler, downscaler: Downscaler) -> Honesty:
         """What is made of its members, before a calibration has looked at the predictions to come.
@@ -145,7 +148,8 @@ class Blocks:
 
     def draw(self, fields: xr.Dataset, window: Window) -> xr.Dataset:
         """Members of a block, in the user's names, from the fields that have been read for it."""
-        block = self.downscaler.block(fields, window, members=self.members, seed=self.seed, source=self.source)
+        seen = Seen(fields, window)
+        block = self.downscaler.block(seen, members=self.members, seed=self.seed, source=self.source)
         return self.honest.members(block, fields.isel(time=window.inner))
 
     def finish(self, block: xr.Dataset, fields: xr.Dataset, window: Window) -> tuple[xr.Dataset, Found, Found | None]:

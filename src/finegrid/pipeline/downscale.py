@@ -86,6 +86,8 @@ def downscale(
     reference: Files | None = None,
     guard: str = "warn",
     tile: int | None = None,
+    precision: str = "float32",
+    compiled: bool = False,
     resume: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -111,6 +113,8 @@ def downscale(
             whose climate should be that of training.
         guard: what to do with input unlike that of training: "warn", "align", "refuse", or "off" (`pipeline.guarding`).
         tile: coarse cells along a side of the pieces for which networks answer; None for what suits the domain.
+        precision: of the numbers with which networks compute: "float32", or "bfloat16", which is faster and rounds.
+        compiled: compile networks first, which takes half a minute and a C++ compiler.
         resume: go on with a run of the same job that was stopped; where it is finished already, nothing is done.
         workers: processes of this machine that work on blocks, or how many of `scheduler` to wait for.
         scheduler: address of a dask scheduler whose workers work on blocks, or its scheduler file.
@@ -123,7 +127,7 @@ def downscale(
         Interrupted: on Ctrl-C, when a block is finished.
     """
     watch, wanted = Watch(), checked(quantiles, members) if quantiles else ()
-    options = Options(members, wanted, interval, raw, chances, seed, tile)
+    options = Options(members, wanted, interval, raw, chances, seed, tile, precision, compiled)
     downscaler = options.loaded(model)
     honest = options.honesty(model, downscaler)
     target = Path(out).expanduser()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 
 from finegrid.data.damage import readable
+from finegrid.data.working import ahead
 from finegrid.pipeline.assembly import Assembly
 from finegrid.pipeline.blocks import Blocks, Drawn, Plan, outline, sum_of
 from finegrid.pipeline.manifest import Record
@@ -45,9 +47,9 @@ class Running:
         with readable(*self.paths):
             return self.seen.isel(time=self.plan.window(number).read).load()
 
-    def draw(self, number: int) -> Drawn:
-        """Members of a block."""
-        fields, window = self.fields(number), self.plan.window(number)
+    def draw(self, number: int, fields: xr.Dataset | None = None) -> Drawn:
+        """Members of a block, of which the fields may have been read."""
+        fields, window = self.fields(number) if fields is None else fields, self.plan.window(number)
         return Drawn(number, self.blocks.draw(fields, window), fields, window)
 
     def outline(self, first: Drawn | None) -> xr.Dataset:
@@ -79,17 +81,20 @@ class Running:
         self._tell(assembly)
 
     def here(self, assembly: Assembly, first: Drawn | None) -> None:
-        """Make what is left, measuring and writing a block while the next one is made."""
+        """Make what is left, measuring and writing a block while the next one is made, and reading the one after it."""
 
         def keep(drawn: Drawn) -> None:
             record, values = drawn.put(self.blocks, assembly.regions, self.plan.times(drawn.number).start)
             self._keep(assembly, record, values)
 
-        with in_turn(keep) as put:
-            for number in self._left(assembly):
+        numbers = [number for number in self._left(assembly) if first is None or number != first.number]
+        with in_turn(keep) as put, closing(ahead(self.fields, numbers)) as reads:
+            if first is not None:
+                put(first)
+            for number in numbers:
                 self.stop.check()
                 with self.stop.at_once():
-                    drawn = first if first is not None and number == first.number else self.draw(number)
+                    drawn = self.draw(number, next(reads))
                 put(drawn)
 
     def elsewhere(self, assembly: Assembly, made: Made) -> None:

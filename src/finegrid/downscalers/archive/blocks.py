@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import xarray as xr
@@ -19,9 +16,6 @@ from finegrid.downscalers.fitting import teachable
 _PIECE_BYTES = 32_000_000
 # Parts of one chunk that may be read one after the other before the user is told.
 _PARTS = 4
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +88,6 @@ class Archive:
 def step_bytes(lazy: Pair) -> int:
     """Bytes of the fine fields of one time, as float32."""
     return 4 * len(lazy.variables) * lazy.fine.sizes["y"] * lazy.fine.sizes["x"]
-
-
-def ahead(read: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
-    """What is read of each item, while a thread reads the next one."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="finegrid-reader") as reader:
-        coming: Future[Made] | None = None
-        for item in items:
-            following = reader.submit(read, item)
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
 
 
 def _chunk(fields: xr.Dataset) -> int:

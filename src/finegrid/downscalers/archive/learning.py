@@ -23,7 +23,8 @@ import xarray as xr
 from torch import Tensor
 
 from finegrid.backbones import BACKBONES
-from finegrid.backbones.windows import Tiles, Window
+from finegrid.backbones.manner import Manner
+from finegrid.backbones.windows import Window
 from finegrid.bridge import BlockMean, to_tensor
 from finegrid.conventions import InputError
 from finegrid.conventions.components import table_of, word_of
@@ -149,8 +150,8 @@ class _School:
         count = int(np.clip(_SETTLING_CELLS // of.domain.grid.size, 2, 64))
         samples = self._times(plan, unseen, count).to(of.settings.device if of.settings.device != "auto" else "cpu")
         with torch.no_grad():
-            whole.tiled(Tiles(of.settings.patch or 1)).settle(samples.fine, samples.given)
-        whole.tiled(None)
+            whole.answering(Manner(of.settings.patch)).settle(samples.fine, samples.given)
+        whole.answering(Manner())
         if self._last is not None and isinstance(of._mean, LinearMap):
             of._mean._weights = self._last
         if of.conservation.learns:

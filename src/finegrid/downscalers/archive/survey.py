@@ -19,7 +19,8 @@ from finegrid.data.climatology import Moments
 from finegrid.data.pairs import Pair, pair
 from finegrid.data.progress import bar
 from finegrid.data.splits import check_training_times
-from finegrid.downscalers.archive.blocks import Archive, ahead
+from finegrid.data.working import ahead
+from finegrid.downscalers.archive.blocks import Archive
 from finegrid.downscalers.archive.normal import NormalEquations
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
