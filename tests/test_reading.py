@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from finegrid.data.working import ahead, alone
 from finegrid.evaluation import METRICS, evaluate
 from finegrid.evaluation.metrics import Block, Reference
 from finegrid.evaluation.metrics.probabilistic import crps_of
-from finegrid.evaluation.metrics.reading import ahead, loaded, reads_of, stored
+from finegrid.evaluation.metrics.reading import loaded, reads_of, stored
 from finegrid.grids import Grid
 
 LATLON = Grid(np.arange(50.5, 59), np.arange(5.5, 17), np.arange(50, 59.5), np.arange(5, 17.5))
@@ -137,13 +138,15 @@ def test_infinite_values_are_missing_in_any_precision() -> None:
 
 
 def test_what_is_made_ahead_comes_in_order_and_so_do_errors() -> None:
-    assert list(ahead(iter(range(1, 6)))) == [1, 2, 3, 4, 5] and list(ahead(iter(()))) == []
+    assert list(ahead(lambda number: number**2, range(4))) == [0, 1, 4, 9] and list(ahead(str, iter(()))) == []
+    assert list(alone(abs, lambda number: -number, iter([1, -2]))) == [-1, -2]
 
-    def failing() -> "object":
-        yield 1
-        raise ValueError("the disk is gone")
+    def failing(number: int) -> int:
+        if number > 1:
+            raise ValueError("the disk is gone")
+        return number
 
-    items = ahead(failing())  # type: ignore[arg-type]
+    items = ahead(failing, range(1, 3))
     assert next(items) == 1
     with pytest.raises(ValueError, match="the disk is gone"):
         next(items)

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from finegrid.cli.inspecting import Scheduler, Workers
+
 
 def calibrate(
     model: Annotated[Path | None, typer.Argument(help="A model folder.")] = None,
@@ -35,6 +37,8 @@ def calibrate(
         bool,
         typer.Option("--update", help="Go on with the calibration of the model: the truth of later times arrived."),
     ] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     list_methods: Annotated[bool, typer.Option("--list", help="List the calibrators and stop.")] = False,
 ) -> None:
     r"""Compare a model with observations that it has not seen, and make its uncertainty honest.
@@ -46,6 +50,7 @@ def calibrate(
     finegrid calibrate model/ --coarse later.nc --fine observed.nc --method split
     finegrid calibrate model/ --on 2001/2005 --event pr=10 --event pr=50
     finegrid calibrate model/ --on 2001/2005 --method strongly-adaptive
+    finegrid calibrate model/ --on 2001/2005 --members 50 --workers 8
     finegrid calibrate model/ --update --coarse today.nc --fine observed_today.nc
     finegrid downscale model/ coarse.nc --out risk.nc --members 50 --interval 90
     """
@@ -63,6 +68,7 @@ def calibrate(
     table |= {"groups": words.listed(groups)} if groups else {}
     table |= {} if shrink is None else {"shrink": shrink}
     files: dict[str, Any] = {"on": on, "coarse": coarse or None, "fine": fine or None}
+    files |= {"workers": workers, "scheduler": scheduler}
     chosen: dict[str, Any] = {"method": table, "members": members, "seed": seed, "overlap": overlap}
     with bar("predicting") as progress:
         if event:

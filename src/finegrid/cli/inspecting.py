@@ -12,6 +12,12 @@ Option = Annotated[
     list[str] | None, typer.Option("--option", help="Of the layout of a folder: region=blacksea; may be repeated.")
 ]
 Period = Annotated[str | None, typer.Option("--time", help="A period: 2019, 2019-03, 1983/1996.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that share the work; with --scheduler, how many to wait for.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Dask scheduler whose workers do the work: tcp://host:8786, or its file.")
+]
 
 
 def check(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finegrid.cli.inspecting import Period
+from finegrid.cli.inspecting import Period, Scheduler, Workers
 
 if TYPE_CHECKING:
     from finegrid.evaluation.parts import Part
@@ -45,6 +45,8 @@ def evaluate(
     attribute: Annotated[
         bool, typer.Option("--attribute", help="Add what the prediction hangs on; needs --model and --coarse.")
     ] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     r"""Score a prediction against the truth, and write scores.json and a report.
 
@@ -54,6 +56,7 @@ def evaluate(
     finegrid evaluate fine.nc truth.nc --coarse coarse.nc --change 1983/1992,1993/2002 --out report/
     finegrid evaluate fine.nc truth.nc --metrics all --threshold pr=10 --out report/
     finegrid evaluate fine.nc truth.nc --coarse coarse.nc --model model/ --attribute --out report/
+    finegrid evaluate fine.zarr truth.zarr --workers 8 --out report/
     """
     from finegrid.cli import showing, words
     from finegrid.evaluation import USUAL
@@ -73,6 +76,8 @@ def evaluate(
         change=words.two_periods(change),
         model=model,
         further=_attribution(model, coarse, wanted=attribute),
+        workers=workers,
+        scheduler=scheduler,
     )
     showing.climate(found)
     typer.echo(f"{found.verdict}\nThe report is {out}/report.html")

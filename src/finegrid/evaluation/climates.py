@@ -144,7 +144,8 @@ def _climate(field: xr.DataArray) -> dict[str, Array]:
     clock = Clock(month, np.ones(len(month), dtype=bool))
     step = max(1, _VALUES_AT_ONCE // max(1, field.size // rows))
     parts = [
-        _statistics(values_of(field, slice(start, min(start + step, rows))), clock) for start in range(0, rows, step)
+        _statistics(values_of(field.isel(y=slice(start, min(start + step, rows)))), clock)
+        for start in range(0, rows, step)
     ]
     return {name: np.concatenate([part[name] for part in parts]).reshape(rows, columns) for name in STATISTICS}
 

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from finegrid.conventions import InputError
+from finegrid.data.working import Workers, alone
 from finegrid.evaluation.alignment import Case, align, step_seconds
 from finegrid.evaluation.comparing import above, compare, draws_for
 from finegrid.evaluation.evaluation import Evaluation
@@ -41,6 +42,7 @@ def evaluate(
     indices: bool | str | Sequence[str] = False,
     metrics: Sequence[str] = USUAL,
     thresholds: Mapping[str, float] | None = None,
+    workers: Workers = alone,
 ) -> Evaluation:
     """Score a prediction on the times that all fields share; they need not fit in memory.
 
@@ -61,6 +63,7 @@ def evaluate(
             usual ones; a note says why where there are none.
         metrics: names in METRICS, or "all"; the error that methods are ranked by is always among them.
         thresholds: of the events of the variables, in the units of the truth; by default the 95th percentile of it.
+        workers: who sums and counts; by default this process.
 
     Raises:
         InputError: when the fields cannot be compared, or the prediction is missing where there is a truth.
@@ -71,8 +74,8 @@ def evaluate(
     given = {"truth": truth, method: prediction, **others, **({} if coarse is None else {"coarse": coarse})}
     cases = align({method: prediction, **others}, truth, coarse, variables=variables)
     chosen, limits = metrics_of(metrics), dict(thresholds or {})
-    found = [_judge(case, chosen, limits.get(case.name), block=block, seed=seed) for case in cases]
-    climate, why = _climate(cases, indices)
+    found = [_judge(case, chosen, limits.get(case.name), workers, block=block, seed=seed) for case in cases]
+    climate, why = _climate(cases, indices, workers)
     return Evaluation(
         method=method,
         scores=tuple(score for judged in found for score in judged.scores),
@@ -88,14 +91,14 @@ def evaluate(
 
 
 def _climate(
-    cases: Sequence[Case], wanted: bool | str | Sequence[str]
+    cases: Sequence[Case], wanted: bool | str | Sequence[str], workers: Workers
 ) -> tuple[tuple[IndexScore, ...], tuple[str, ...]]:
     """Indices of all variables that have them, and notes about the others."""
     found: list[IndexScore] = []
     why: list[str] = []
     for case in cases if wanted else ():
         try:
-            found += measure(case, None if wanted is True else wanted or ())
+            found += measure(case, None if wanted is True else wanted or (), workers=workers)
         except InputError as error:
             if wanted is not True and wanted != ALL:
                 raise
@@ -103,7 +106,9 @@ def _climate(
     return tuple(found), tuple(why)
 
 
-def _judge(case: Case, metrics: Sequence[Metric], threshold: float | None, *, block: int | None, seed: int) -> Judged:
+def _judge(
+    case: Case, metrics: Sequence[Metric], threshold: float | None, workers: Workers, *, block: int | None, seed: int
+) -> Judged:
     reference = Reference.of(case.truth, case.coarse, threshold=threshold)
     if not np.isfinite(reference.lowest):
         raise InputError(
@@ -111,7 +116,7 @@ def _judge(case: Case, metrics: Sequence[Metric], threshold: float | None, *, bl
             "expected some; "
             "choose another period, or leave the variable out with variables=[...]"
         )
-    tallies = tally(case, reference, metrics)
+    tallies = tally(case, reference, metrics, workers=workers)
     draws = draws_for(tallies, block=block, step_seconds=step_seconds(case.truth), seed=seed)
     floor = floor_of(case, reference)
     scores = above(compare(tallies, variable=case.name, units=reference.units or "1", draws=draws), floor)

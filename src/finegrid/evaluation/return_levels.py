@@ -73,7 +73,7 @@ def return_levels(
     shape = series.truth.sizes["y"], series.truth.sizes["x"]
     found = np.full((3, *shape), np.nan)
     for rows in series.blocks():
-        values, random = values_of(series.truth, rows), np.random.default_rng([seed, rows.start])
+        values, random = values_of(series.truth.isel(y=rows)), np.random.default_rng([seed, rows.start])
         extremes = _extremes(values.reshape(len(values), -1), series.clock, how)
         levels = _levels(extremes, years, draws, random).reshape(3, values.shape[1], -1, shape[1])
         found[:, rows] = levels.mean(axis=1)

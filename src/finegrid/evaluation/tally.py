@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from finegrid.conventions import InputError
+from finegrid.data.working import Workers, alone
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array, Totals, ratio
 from finegrid.evaluation.metrics import Block, Metric, Reference
-from finegrid.evaluation.metrics.base import blocks_of
+from finegrid.evaluation.metrics.base import Held, Piece, pieces_of
 from finegrid.evaluation.metrics.pointwise import square_error
 from finegrid.evaluation.metrics.spectrum import radial, truth_and_members
 
@@ -46,6 +48,14 @@ class Tally:
         self._add_errors(block)
         self._add_spectra(block)
 
+    def include(self, later: Tally) -> None:
+        """Take in what was summed of later times."""
+        self.missing += later.missing
+        for name, each in later.parts.items():
+            self.parts.setdefault(name, []).extend(each)
+        self._squares, self._known = self._squares + later._squares, self._known + later._known
+        self._power, self._transformed = self._power + later._power, self._transformed + later._transformed
+
     def totals(self, metric: str) -> Totals:
         """Sums of each time of all blocks."""
         return Totals.joined(self.parts[metric])
@@ -75,8 +85,16 @@ class Tally:
         self._transformed += int(known.sum())
 
 
-def tally(case: Case, reference: Reference, wanted: Sequence[Metric]) -> Mapping[str, Tally]:
+def tally(
+    case: Case, reference: Reference, wanted: Sequence[Metric], *, workers: Workers = alone
+) -> Mapping[str, Tally]:
     """Sums of every method and of those metrics wanted that are for the variable.
+
+    Args:
+        case: truth and predictions on common ground.
+        reference: what is known of the truth.
+        wanted: the metrics.
+        workers: who sums.
 
     Raises:
         InputError: when a prediction is missing where there is a truth.
@@ -85,10 +103,20 @@ def tally(case: Case, reference: Reference, wanted: Sequence[Metric]) -> Mapping
     applying = [metric for metric in wanted if metric.applies(reference)]
     metrics = [metric for metric in applying if members > 1 or not metric.of_members]
     tallies = {method: Tally(metrics) for method in case.predictions}
-    for method, block in blocks_of(case.predictions, case.truth, reference, case.coarse):
-        tallies[method].add(block)
+    pieces = pieces_of(case.predictions, case.truth, case.coarse)
+    for found in workers(Piece.read, partial(_tallied, reference, metrics), pieces):
+        for method, part in found.items():
+            tallies[method].include(part)
     for method, each in tallies.items():
         _check_complete(each, method, case)
+    return tallies
+
+
+def _tallied(reference: Reference, metrics: Sequence[Metric], held: Held) -> dict[str, Tally]:
+    """Sums of some times."""
+    tallies = {method: Tally(metrics) for method in held.predictions}
+    for method, block in held.blocks(reference):
+        tallies[method].add(block)
     return tallies
 
 

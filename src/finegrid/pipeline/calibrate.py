@@ -16,11 +16,13 @@ from typing import Any
 from finegrid import __version__
 from finegrid.calibration import store as stored
 from finegrid.conventions import InputError
+from finegrid.conventions.errors import provenance
 from finegrid.downscalers import load
 from finegrid.evaluation.calibration_report import Judged, write
 from finegrid.pipeline.calibrated import Calibration, Period
 from finegrid.pipeline.card import write_card
 from finegrid.pipeline.choosing import BEST, LEVEL, best, candidates, harmed, made
+from finegrid.pipeline.cluster import connected, workers_of
 from finegrid.pipeline.naming import name_of
 from finegrid.pipeline.unseen import Paths, check_whole, opened, period_of, predicted, shared_at_most
 
@@ -55,6 +57,8 @@ def calibrate(
     members: int | None = None,
     seed: int = 0,
     overlap: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibrated:
     """Fit a calibrator to a model and write it into its folder.
@@ -68,6 +72,8 @@ def calibrate(
         members: size of the ensemble; by default 20, or one of a model with a single answer.
         seed: of the ensemble.
         overlap: whether times that the model has learnt from are allowed; it is recorded.
+        workers: processes of this machine that share the work, or how many of `scheduler` to wait for.
+        scheduler: address of a dask scheduler whose workers do it, or its scheduler file.
         progress: called with the times done and the times in all.
 
     Raises:
@@ -80,9 +86,12 @@ def calibrate(
     check_whole(downscaler, truth)
     shared = shared_at_most(downscaler, truth, overlap)
     count = members or (_MEMBERS if downscaler.random else 1)
-    with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:
+    with (
+        connected(workers, scheduler) as client,
+        predicted(downscaler, given, Path(model), count, seed, progress, workers_of(client)) as drawn,
+    ):
         whole = Period(downscaler, drawn, truth, downscaler.read(given))
-        table, judged = best(tables, whole)
+        table, judged = best(tables, whole, workers=workers_of(client))
         learnt = whole.learn(made(table))
     calibrator = learnt.calibrator
     facts = {
@@ -91,7 +100,7 @@ def calibrate(
         "period": period_of(truth),
         "members": count,
         "seed": seed,
-        "files": [str(each.encoding.get("source", "")) for each in (given, truth)],
+        "files": [provenance(each, otherwise="") for each in (given, truth)],
         "changes_members": calibrator.draws and count >= max(2, calibrator.least_members) and not harmed(judged),
         **learnt.facts,
         "shared_with_training": shared,
@@ -106,6 +115,8 @@ def update(
     on: str | None = None,
     coarse: Paths | None = None,
     fine: Paths | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibrated:
     """Let the calibrator of a model folder learn from later times, whose truth has arrived.
@@ -115,6 +126,8 @@ def update(
         on: period; None is all common times of the files.
         coarse: coarse files; None are those of the model's recipe.
         fine: files of what came true; None are those of the recipe.
+        workers: processes of this machine that share the work, or how many of `scheduler` to wait for.
+        scheduler: address of a dask scheduler whose workers do it, or its scheduler file.
         progress: called with the times done and the times in all.
 
     Raises:
@@ -131,7 +144,10 @@ def update(
     check_whole(downscaler, truth)
     shared_at_most(downscaler, truth, overlap=False)
     count, seed = calibration.facts["members"], calibration.facts["seed"]
-    with predicted(downscaler, given, Path(model), count, seed, progress) as drawn:
+    with (
+        connected(workers, scheduler) as client,
+        predicted(downscaler, given, Path(model), count, seed, progress, workers_of(client)) as drawn,
+    ):
         calibrator = calibration.calibrator.update(drawn, truth)
     facts = {**calibration.facts, "period": f"{calibration.facts['period']}; then {period_of(truth)}"}
     return _kept(Path(model), Calibration(downscaler, calibrator, facts), {})

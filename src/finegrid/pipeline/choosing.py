@@ -8,6 +8,7 @@ single answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from finegrid.calibration import CALIBRATORS, Calibrator
 from finegrid.calibration.groups import check_names
 from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.components import build, table_of
+from finegrid.data.working import Workers, alone
 from finegrid.evaluation.calibration_report import Judged
-from finegrid.evaluation.coverage import coverage
-from finegrid.evaluation.reliability import reliability
+from finegrid.evaluation.coverage import Coverage, coverage
+from finegrid.evaluation.reliability import Reliability, reliability
 from finegrid.pipeline.calibrated import Period
 from finegrid.pipeline.quantiles import over_members
 
@@ -79,27 +81,40 @@ def candidates(method: str | Mapping[str, Any], *, several: bool) -> list[dict[s
     return [{**each, **more} for each in (_OF_MEMBERS if several else _OF_ONE)]
 
 
-def best(tables: Sequence[Mapping[str, Any]], period: Period) -> tuple[Mapping[str, Any], dict[str, Judged]]:
-    """The one that is best on the second half of the period, and how good it is there."""
+def best(
+    tables: Sequence[Mapping[str, Any]], period: Period, *, workers: Workers = alone
+) -> tuple[Mapping[str, Any], dict[str, Judged]]:
+    """The one that is best on the second half of the period, and how good it is there; `workers` try them."""
     first, second = period.halves()
     before = coverage(_interval_of(second.predicted), second.truth) if period.several else {}
     raw = reliability(second.predicted, second.truth) if period.several else {}
 
-    def judged(table: Mapping[str, Any]) -> dict[str, Judged]:
-        try:
-            calibration = first.learn(made(table))
-            calibrator = calibration.calibrator.adapt(second.predicted)
-            after = coverage(calibrator.interval(second.predicted, LEVEL), second.truth)
-        except InputError:
-            return {}  # half of the cases may be too few where all are enough
-        members = {}
-        if period.several and calibrator.draws:
-            members = reliability(calibration.members_of(second.predicted, second.coarse), second.truth)
-        return {name: Judged(before.get(name), each, raw.get(name), members.get(name)) for name, each in after.items()}
-
-    tried = [(table, judged(table)) for table in tables]
+    found = workers(made, partial(_after, first, second), tables)
+    tried = [(table, _judged(before, *after, raw)) for table, after in zip(tables, found, strict=True)]
     able = [each for each in tried if each[1]]
     return min(able, key=lambda each: _loss(each[1])) if able else tried[0]
+
+
+def _after(first: Period, second: Period, calibrator: Calibrator) -> tuple[dict[str, Coverage], dict[str, Reliability]]:
+    """How honest intervals and members of the second half are with a calibrator of the first."""
+    try:
+        calibration = first.learn(calibrator)
+        adapted = calibration.calibrator.adapt(second.predicted)
+        after = coverage(adapted.interval(second.predicted, LEVEL), second.truth)
+    except InputError:
+        return {}, {}  # half of the cases may be too few where all are enough
+    if not first.several or not adapted.draws:
+        return after, {}
+    return after, reliability(calibration.members_of(second.predicted, second.coarse), second.truth)
+
+
+def _judged(
+    before: Mapping[str, Coverage],
+    after: Mapping[str, Coverage],
+    members: Mapping[str, Reliability],
+    raw: Mapping[str, Reliability],
+) -> dict[str, Judged]:
+    return {name: Judged(before.get(name), each, raw.get(name), members.get(name)) for name, each in after.items()}
 
 
 def _loss(judged: Mapping[str, Judged]) -> float:

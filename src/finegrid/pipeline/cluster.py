@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +24,10 @@ from dask.base import optimize
 
 from finegrid import __version__
 from finegrid.conventions import InputError
+from finegrid.data.working import Workers, alone
 from finegrid.pipeline.manifest import Record
 from finegrid.pipeline.running import Running
-from finegrid.pipeline.share import Parcel, Share, made, version, wrong_version
+from finegrid.pipeline.share import Parcel, Share, made, version, worked, wrong_version
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -84,6 +88,32 @@ def by_workers(client: Client, running: Running, share: Share, numbers: Sequence
             client.cancel(list(pending))
 
 
+def workers_of(client: Client | None) -> Workers:
+    """The workers of a client as those who work on pieces; this process where there is none.
+
+    Results come in order, and no more pieces are on their way than keep every worker busy.
+    """
+    return alone if client is None else partial(_by_client, client)
+
+
+def _by_client(
+    client: Client, read: Callable[[Any], Any], work: Callable[[Any], Any], pieces: Iterable[Any]
+) -> Iterator[Any]:
+    left, pending = iter(pieces), deque[Any]()
+    try:
+        with _failures():
+            (job,) = client.scatter([(read, work)], broadcast=True, hash=False)
+            while True:
+                few = max(1, _AHEAD * _threads(client) - len(pending))
+                pending += [client.submit(worked, job, *optimize(each), pure=False) for each in islice(left, few)]  # type: ignore[no-untyped-call]
+                if not pending:
+                    return
+                yield _result(client, pending.popleft())
+    finally:
+        if client.status == "running":
+            client.cancel(list(pending))
+
+
 def _sent(client: Client, running: Running, share: Share, number: int) -> Future:
     """A block on its way, with no more of the plan of its input than it needs."""
     window = running.plan.window(number)
@@ -106,7 +136,26 @@ def _done(client: Client, pending: dict[Any, int]) -> list[Any]:
                 return list(wait(list(pending), timeout=_LOOK, return_when="FIRST_COMPLETED").done)
         except TimeoutError:
             continue
-    raise InputError(
+    raise _no_workers()
+
+
+def _result(client: Client, future: Future) -> Any:
+    """What a worker found.
+
+    Raises:
+        InputError: when there have been no workers for long.
+    """
+    for _ in _until_alone(client):
+        try:
+            return future.result(timeout=_LOOK)
+        except TimeoutError:
+            if future.done():
+                raise
+    raise _no_workers()
+
+
+def _no_workers() -> InputError:
+    return InputError(
         f"there have been no workers for {_LOOK * _LOOKS} s; expected some to do the work; start them with `dask "
         "worker ADDRESS --nthreads 1`"
     )

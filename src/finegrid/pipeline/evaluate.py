@@ -14,10 +14,13 @@ import xarray as xr
 
 from finegrid import __version__
 from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.errors import provenance
 from finegrid.data import Writer, open_fields
+from finegrid.data.damage import readable
 from finegrid.evaluation import USUAL, Evaluation, evaluate
 from finegrid.evaluation.indices import ALL
 from finegrid.evaluation.parts import Part, between_variables, climate_change
+from finegrid.pipeline.cluster import connected, workers_of
 from finegrid.pipeline.material import in_period
 from finegrid.pipeline.naming import named
 from finegrid.pipeline.origin import maker_of, origin_of
@@ -43,6 +46,8 @@ def evaluate_files(
     change: tuple[str, str] | None = None,
     model: str | Path | None = None,
     further: Callable[[str], Sequence[Part]] = lambda period: (),
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Evaluation:
     """Score files and write the folder `out`.
 
@@ -62,6 +67,8 @@ def evaluate_files(
         model: folder of the model that made the prediction; the report then says whether its input was like that of
             training, how it was calibrated, and what its training cost.
         further: makes more parts of the report from the period that was judged.
+        workers: processes of this machine that sum and count, or how many of `scheduler` to wait for.
+        scheduler: address of a dask scheduler whose workers do so, or its scheduler file.
 
     Raises:
         InputError: when the files cannot be compared; nothing is written.
@@ -73,7 +80,12 @@ def evaluate_files(
     low = None if coarse is None else in_period(open_fields(coarse), time)
     others = {name: in_period(open_fields(paths), time) for name, paths in (baselines or {}).items()}
     name = method or str(given.attrs.get("finegrid_method") or Path(str(given.encoding["source"])).stem)
-    with workplace(out, marks=(SCORES,)) as folder:
+    everything = (prediction, truth, coarse, *(baselines or {}).values())
+    with (
+        workplace(out, marks=(SCORES,)) as folder,
+        connected(workers, scheduler) as client,
+        readable(*everything),
+    ):
         drawn = {} if low is None else _interpolated(low, right, given, variables, folder)
         rivals = {key: each for key, each in {**drawn, **others}.items() if key != name}
         found = evaluate(
@@ -88,6 +100,7 @@ def evaluate_files(
             indices=ALL,
             metrics=metrics,
             thresholds=thresholds,
+            workers=workers_of(client),
         )
         period = _period([each for each in (given, right, low) if each is not None])
         origin = origin_of(whole, prediction, coarse, period, model=model)
@@ -150,7 +163,7 @@ def _interpolated(
         except InputError:
             return {}
         result[name] = open_fields(path)
-        result[name].encoding["source"] = f"{name} interpolation of {Path(str(coarse.encoding.get('source', ''))).name}"
+        result[name].encoding["source"] = f"{name} interpolation of {Path(provenance(coarse, otherwise='')).name}"
     return result
 
 

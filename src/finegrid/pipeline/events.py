@@ -13,6 +13,7 @@ from finegrid.calibration import store as stored
 from finegrid.conventions.components import build, table_of
 from finegrid.downscalers import load
 from finegrid.downscalers.members import check_members
+from finegrid.pipeline.cluster import connected, workers_of
 from finegrid.pipeline.unseen import Paths, opened, period_of, predicted, shared_at_most
 
 _MEMBERS = 20
@@ -29,6 +30,8 @@ def calibrate_events(
     members: int | None = None,
     seed: int = 0,
     overlap: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[str, ...]:
     """Fit a calibrator of the chances of events to a model and write it into its folder.
@@ -43,6 +46,8 @@ def calibrate_events(
         members: size of the ensemble; by default 20.
         seed: of the ensemble.
         overlap: whether times that the model has learnt from are allowed; it is recorded.
+        workers: processes of this machine that share the work, or how many of `scheduler` to wait for.
+        scheduler: address of a dask scheduler whose workers do it, or its scheduler file.
         progress: called with the times done and the times in all.
 
     Returns:
@@ -57,7 +62,10 @@ def calibrate_events(
     check_members(max(2, count), downscaler.name, random=downscaler.random)
     given, truth = opened(Path(model), coarse, fine, on)
     shared = shared_at_most(downscaler, truth, overlap)
-    with predicted(downscaler, given, Path(model), count, seed, progress) as members_of_it:
+    with (
+        connected(workers, scheduler) as client,
+        predicted(downscaler, given, Path(model), count, seed, progress, workers_of(client)) as members_of_it,
+    ):
         calibrator.fit(members_of_it, truth, events)
     facts = {"model": downscaler.digest, "period": period_of(truth), "members": count, "shared_with_training": shared}
     stored.save(calibrator, model, facts)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -84,6 +86,14 @@ def made(share: Share, parcel: Parcel) -> Record:
     with alone:
         block = blocks.draw(fields, parcel.window)
     return Drawn(parcel.number, block, fields, parcel.window).put(blocks, regions, parcel.start)[0]
+
+
+def worked(job: tuple[Callable[[Any], Any], Callable[[Any], Any]], piece: Any) -> Any:
+    """Read a piece and work on it."""
+    read, work = job
+    # In a thread that is no task: within one, dask would give what is lazy to the workers, and wait for this very task.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="finegrid-worker") as thread:
+        return thread.submit(lambda: work(read(piece))).result()
 
 
 @lru_cache(maxsize=1)

@@ -10,8 +10,10 @@ from pathlib import Path
 import xarray as xr
 
 from finegrid.conventions import InputError, harmonise
+from finegrid.conventions.errors import provenance
 from finegrid.data import Writer, open_fields
 from finegrid.data.traces import traces
+from finegrid.data.working import Workers, alone
 from finegrid.downscalers import Downscaler
 from finegrid.pipeline.material import cropped, in_period
 from finegrid.pipeline.recipe import FILE, Recipe
@@ -91,13 +93,16 @@ def predicted(
     members: int,
     seed: int,
     progress: Callable[[int, int], None],
+    workers: Workers = alone,
 ) -> Iterator[xr.Dataset]:
     """Members of the period, in a file beside the model for so long, so that they need not fit in memory."""
+    source = provenance(coarse, otherwise="the coarse input")
+    given = downscaler.read(coarse, source=source)
     done, total = 0, harmonise(coarse)[0].sizes["time"]
     with tempfile.TemporaryDirectory(dir=model, prefix=".calibration") as folder:
         path = Path(folder) / "members.nc"
         with Writer(path, compression=0) as writer:
-            for block in downscaler.predict_blocks(coarse, members=members, seed=seed):
+            for block in downscaler.blocks(given, members=members, seed=seed, source=source, workers=workers):
                 writer.append(block)
                 done += block.sizes[downscaler.domain.names.time]
                 progress(done, total)

@@ -51,17 +51,9 @@ class Clock:
         return abs(self.step_days - 1.0) < 0.1
 
 
-@dataclass(frozen=True, eq=False)
-class Partners:
-    """A block of cells with which others are correlated.
-
-    Attributes:
-        values: (time, member, partner).
-        distance: from each cell to each partner (cell, partner) in km.
-    """
-
-    values: Array
-    distance: Array
+Partners = Callable[[Callable[[Array], Array]], Iterator[tuple[Array, Array]]]
+"""Cells with which others are correlated, block by block: what is to be made of their values (time, member, partner)
+goes in; that, and the distances (cell, partner) in km from each cell to each partner, come out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +63,7 @@ class Cells:
     Attributes:
         values: (time, member, cell), NaN where missing; precipitation in mm/day.
         clock: about the times.
-        partners: blocks of all cells, for indices of space.
+        partners: all cells, for indices of space.
         width: typical distance in km between neighbouring cells.
         reach: distance in km up to which correlations count.
         truth: the truth of the same cells (time, member, cell), for thresholds that are its own; by default the values.
@@ -79,7 +71,7 @@ class Cells:
 
     values: Array
     clock: Clock
-    partners: Callable[[], Iterator[Partners]] | None = None
+    partners: Partners | None = None
     width: float = np.nan
     reach: float = np.nan
     truth: Array | None = None

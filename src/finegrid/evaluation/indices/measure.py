@@ -6,7 +6,7 @@ the blocks again for indices of space, which set a sample of cells against all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
+from finegrid.data.working import Workers, alone
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.indices import ALL, INDICES, USUAL_INDICES
-from finegrid.evaluation.indices.base import IN_UNITS, Cells, Index, Partners
+from finegrid.evaluation.indices.base import IN_UNITS, Cells, Clock, Index
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.indices.series import LEAST_TIMES, Series, values_of
 from finegrid.grids import cells as places
@@ -35,12 +36,15 @@ _ROUNDING = 1e-12
 Parts = dict[str, dict[str, Array]]
 
 
-def measure(case: Case, wanted: str | Sequence[str] | None = None) -> tuple[IndexScore, ...]:
+def measure(
+    case: Case, wanted: str | Sequence[str] | None = None, *, workers: Workers = alone
+) -> tuple[IndexScore, ...]:
     """Indices of all methods of one variable.
 
     Args:
         case: truth and predictions on common ground.
         wanted: names in INDICES, or "all"; by default the usual ones that the variable and its times have.
+        workers: who counts.
 
     Raises:
         InputError: on an unknown name, an index that does not apply, too few times or steps that differ.
@@ -48,8 +52,10 @@ def measure(case: Case, wanted: str | Sequence[str] | None = None) -> tuple[Inde
     series = Series.of(case)
     chosen = _chosen(series, wanted)
     measured = Measured.empty(series)
-    for rows in series.blocks():
-        measured.add(rows, [index for index in chosen if not index.is_spatial])
+    counted = partial(_counted, series.clock, [index for index in chosen if not index.is_spatial])
+    pieces = (Rows.of(measured.fields, rows) for rows in series.blocks())
+    for found in workers(Rows.read, counted, pieces):
+        measured.include(found)
     if not measured.known.any():
         raise InputError(
             f"got no cell of '{series.name}' with {LEAST_TIMES} values that truth and all predictions have; expected "
@@ -57,7 +63,7 @@ def measure(case: Case, wanted: str | Sequence[str] | None = None) -> tuple[Inde
         )
     for index in chosen:
         if index.is_spatial:
-            measured.correlate(index)
+            measured.correlate(index, workers)
     return tuple(_score(measured, index, method) for index in chosen for method in series.predictions)
 
 
@@ -76,6 +82,75 @@ def _chosen(series: Series, wanted: str | Sequence[str] | None) -> list[Index]:
                 f"{INDICES[name].needs}; leave it out of indices=[...]"
             )
     return [INDICES[name] for name in wanted]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of the truth and of all predictions, lazily.
+
+    Attributes:
+        rows: which ones.
+        fields: (member, time, y, x) by method, the truth under an empty name.
+    """
+
+    rows: slice
+    fields: Mapping[str, xr.DataArray]
+
+    @classmethod
+    def of(cls, fields: Mapping[str, xr.DataArray], rows: slice) -> Rows:
+        """Some rows of fields."""
+        return cls(rows, {name: each.isel(y=rows) for name, each in fields.items()})
+
+    def read(self) -> tuple[slice, dict[str, Array]]:
+        """Which ones, and their values (time, member, cell)."""
+        return self.rows, {name: values_of(each) for name, each in self.fields.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What was found in some rows.
+
+    Attributes:
+        rows: which ones.
+        enough: cells with enough values (cell,).
+        mask: times and cells (time, cell) that count, eight times in a byte.
+        parts: statistics (part, cell with enough values) by index and method.
+    """
+
+    rows: slice
+    enough: NDArray[np.bool_]
+    mask: NDArray[np.uint8]
+    parts: Parts
+
+
+def _counted(clock: Clock, indices: Sequence[Index], held: tuple[slice, dict[str, Array]]) -> Counted:
+    """Statistics of some rows."""
+    rows, values = held
+    mask = np.logical_and.reduce([np.isfinite(each).all(axis=1) for each in values.values()])
+    enough = mask.sum(axis=0) >= LEAST_TIMES
+    packed, parts = np.packbits(mask & enough, axis=0), {index.name: dict[str, Array]() for index in indices}
+    if not enough.any():
+        return Counted(rows, enough, packed, {})
+    true = np.where(mask[:, None, enough], values[TRUTH][..., enough], np.nan)
+    for name, each in values.items():
+        cells = Cells(np.where(mask[:, None, enough], each[..., enough], np.nan), clock, truth=true)
+        for index in indices:
+            parts[index.name][name] = index.of(cells)
+    return Counted(rows, enough, packed, parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Some rows of one field, lazily; times and cells (time, cell) that count, eight times in a byte; which cells."""
+
+    field: xr.DataArray
+    mask: NDArray[np.uint8]
+    kept: NDArray[np.bool_]
+
+    def read(self) -> Array:
+        """Their values (time, member, cell that counts)."""
+        mask = np.unpackbits(self.mask, axis=0, count=self.field.sizes["time"])[:, self.kept].astype(bool)
+        return np.where(mask[:, None], values_of(self.field)[..., self.kept], np.nan)
 
 
 @dataclass
@@ -104,22 +179,17 @@ class Measured:
         """The truth, and the predictions by method."""
         return {TRUTH: self.series.truth, **self.series.predictions}
 
-    def add(self, rows: slice, indices: Sequence[Index]) -> None:
+    def include(self, found: Counted) -> None:
         """Take in a block of rows."""
-        values = {name: values_of(each, rows) for name, each in self.fields.items()}
-        mask = np.logical_and.reduce([np.isfinite(each).all(axis=1) for each in values.values()])
-        enough = mask.sum(axis=0) >= LEAST_TIMES
-        self.known[rows] = enough.reshape(-1, self.known.shape[1])
-        self.masks.append((rows, np.packbits(mask & enough, axis=0)))
-        place = np.flatnonzero(enough) + rows.start * self.known.shape[1]
-        true = np.where(mask[:, None, enough], values[TRUTH][..., enough], np.nan)
-        for name, each in values.items():
-            counted = np.where(mask[:, None, enough], each[..., enough], np.nan)
-            cells = Cells(counted, self.series.clock, truth=true)
-            for index in indices if len(place) else ():
-                self._keep(index, name, index.of(cells), place)
+        columns = self.known.shape[1]
+        self.known[found.rows] = found.enough.reshape(-1, columns)
+        self.masks.append((found.rows, found.mask))
+        place = np.flatnonzero(found.enough) + found.rows.start * columns
+        for index, by_name in found.parts.items():
+            for name, each in by_name.items():
+                self._keep(index, name, each, place)
 
-    def correlate(self, index: Index) -> None:
+    def correlate(self, index: Index, workers: Workers) -> None:
         """Take in an index of space, from a sample of cells and all others."""
         rows, columns = (np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(int)) for n in self.known.shape)
         sampled = self.known[np.ix_(rows, columns)].ravel()
@@ -128,28 +198,33 @@ class Measured:
         centres, width = places.middles(grid), float(np.sqrt(np.median(grid.area[self.known]))) / _KM
         reach = 0.5 * float(_distance(centres[place], centres[self.known.ravel()]).max()) if len(place) else 0.0
         mask = np.logical_and.reduce(
-            [np.isfinite(values_of(each, rows, columns)).all(axis=1) for each in self.fields.values()]
+            [np.isfinite(values_of(each.isel(y=rows, x=columns))).all(axis=1) for each in self.fields.values()]
         )[:, sampled]
         for name, each in self.fields.items():
-            values = np.where(mask[:, None], values_of(each, rows, columns)[..., sampled], np.nan)
-            partners = partial(self._partners, each, centres, place)
+            values = np.where(mask[:, None], values_of(each.isel(y=rows, x=columns))[..., sampled], np.nan)
+            partners = partial(self._partners, each, centres, place, workers)
             if reach > width:
                 cells = Cells(values, self.series.clock, partners, width, reach)
-                self._keep(index, name, index.of(cells), place)
+                self._keep(index.name, name, index.of(cells), place)
 
-    def _partners(self, values: xr.DataArray, centres: Array, place: NDArray[np.intp]) -> Iterator[Partners]:
+    def _partners(
+        self,
+        field: xr.DataArray,
+        centres: Array,
+        place: NDArray[np.intp],
+        workers: Workers,
+        work: Callable[[Array], Array],
+    ) -> Iterator[tuple[Array, Array]]:
         columns = self.known.shape[1]
-        for rows, packed in self.masks:
-            kept = self.known[rows].ravel()
-            if kept.any():
-                mask = np.unpackbits(packed, axis=0, count=values.sizes["time"])[:, kept].astype(bool)
-                around = centres[rows.start * columns : rows.stop * columns][kept]
-                part = np.where(mask[:, None], values_of(values, rows)[..., kept], np.nan)
-                yield Partners(part, _distance(centres[place], around))
+        some = [(rows, packed) for rows, packed in self.masks if self.known[rows].any()]
+        pieces = (Around(field.isel(y=rows), packed, self.known[rows].ravel()) for rows, packed in some)
+        for (rows, _), found in zip(some, workers(Around.read, work, pieces), strict=True):
+            around = centres[rows.start * columns : rows.stop * columns][self.known[rows].ravel()]
+            yield found, _distance(centres[place], around)
 
-    def _keep(self, index: Index, name: str, found: Array, place: NDArray[np.intp]) -> None:
+    def _keep(self, index: str, name: str, found: Array, place: NDArray[np.intp]) -> None:
         empty = np.full((len(found), self.known.size), np.nan)
-        self.parts.setdefault(index.name, {}).setdefault(name, empty)[:, place] = found
+        self.parts.setdefault(index, {}).setdefault(name, empty)[:, place] = found
 
 
 def _distance(first: Array, second: Array) -> Array:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from finegrid.conventions import InputError, convert_units, step_seconds, unit_conversion
 from finegrid.conventions.variables import standard_name_of
@@ -90,9 +89,8 @@ class Series:
         return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-def values_of(field: xr.DataArray, rows: slice | NDArray[np.intp], columns: NDArray[np.intp] | None = None) -> Array:
-    """Values (time, member, cell) of some rows, and of some of their columns; one member where there is none."""
-    part = field.isel(y=rows) if columns is None else field.isel(y=rows, x=columns)
+def values_of(part: xr.DataArray) -> Array:
+    """Values (time, member, cell) of a part of a field; one member where there is none."""
     part = part if "member" in part.dims else part.expand_dims("member")
     values = np.asarray(part.transpose("time", "member", "y", "x").values, dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan).reshape(*values.shape[:2], -1)

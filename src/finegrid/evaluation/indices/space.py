@@ -11,6 +11,7 @@ cells. L may be larger than the domain. Half a cell is the least and a hundred d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,9 +120,13 @@ def _length(cells: Cells) -> Array:
         raise ValueError("correlations in space need partners")
     own = _centred(cells.values, cells.clock)
     rings = Rings.empty(own.shape[0], own.shape[2], 1 + int(np.ceil(cells.reach / cells.width)), cells.width)
-    for block in cells.partners():
-        rings.add(correlations(own, _centred(block.values, cells.clock)), block.distance)
+    for found, distance in cells.partners(partial(_correlated, own, cells.clock)):
+        rings.add(found, distance)
     return rings.lengths().reshape(1, -1)
+
+
+def _correlated(own: Array, clock: Clock, partners: Array) -> Array:
+    return correlations(own, _centred(partners, clock))
 
 
 def _many_cells(kind: Kind) -> bool:

@@ -9,7 +9,7 @@ gives the bootstrap per-time sums that it can draw from at no cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -19,8 +19,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
+from finegrid.data.working import ahead
 from finegrid.evaluation.averaging import Array, Totals
-from finegrid.evaluation.metrics.reading import Stored, ahead, loaded, reads_of, stored_each
+from finegrid.evaluation.metrics.reading import Stored, loaded, reads_of, stored_each
 from finegrid.evaluation.metrics.reference import Reference
 
 # Values of a prediction held at once: 16 MB as float64, and some twenty fields of that size while it is scored.
@@ -205,29 +206,66 @@ def parts_of(times: int, values_a_time: int) -> Iterator[slice]:
     return (slice(start, min(start + step, times)) for start in range(0, times, step))
 
 
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some consecutive times of one variable, lazily.
+
+    Attributes:
+        start: number of the first of them.
+        cuts: parts of these times, each of them chunks of the first prediction.
+        predictions: (member, time, y, x) by method.
+        truth: (time, y, x).
+        coarse: (time, y, x) on the coarse grid, where there is one.
+    """
+
+    start: int
+    cuts: tuple[slice, ...]
+    predictions: Mapping[str, xr.DataArray]
+    truth: xr.DataArray
+    coarse: xr.DataArray | None
+
+    def read(self) -> Held:
+        """The same in memory; every chunk is read once."""
+        given = [None] * len(self.cuts) if self.coarse is None else [loaded(self.coarse, each) for each in self.cuts]
+        truth = [loaded(self.truth, each) for each in self.cuts]
+        members = {name: stored_each(each, self.cuts) for name, each in self.predictions.items()}
+        return Held(self.start, self.cuts, members, truth, given)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Some consecutive times of one variable in memory, by cut (see `Piece`)."""
+
+    start: int
+    cuts: tuple[slice, ...]
+    predictions: Mapping[str, list[Stored]]
+    truth: list[Array]
+    coarse: Sequence[Array | None]
+
+    def blocks(self, reference: Reference) -> Iterator[tuple[str, Block]]:
+        """Blocks of the predictions by name."""
+        values = max(each[0][:, :1].size for each in self.predictions.values())
+        for name, members in self.predictions.items():
+            for cut, some, true, given in zip(self.cuts, members, self.truth, self.coarse, strict=True):
+                for part in parts_of(len(true), values):
+                    mean = None if given is None else given[part]
+                    yield name, Block(some[:, part], true[part], reference, mean, self.start + cut.start + part.start)
+
+
+def pieces_of(
+    predictions: Mapping[str, xr.DataArray], truth: xr.DataArray, coarse: xr.DataArray | None
+) -> Iterator[Piece]:
+    """Pieces of fields with the same times, as large as may be read at once."""
+    for cuts in reads_of(list(predictions.values()), _VALUES_AT_ONCE):
+        start, times = cuts[0].start, slice(cuts[0].start, cuts[-1].stop)
+        inner = tuple(slice(each.start - start, each.stop - start) for each in cuts)
+        some = {name: each.isel(time=times) for name, each in predictions.items()}
+        yield Piece(start, inner, some, truth.isel(time=times), None if coarse is None else coarse.isel(time=times))
+
+
 def blocks(
     prediction: xr.DataArray, truth: xr.DataArray, reference: Reference, coarse: xr.DataArray | None
 ) -> Iterator[Block]:
     """The fields block by block, each chunk of them read once."""
-    return (block for _, block in blocks_of({"prediction": prediction}, truth, reference, coarse))
-
-
-def blocks_of(
-    predictions: Mapping[str, xr.DataArray], truth: xr.DataArray, reference: Reference, coarse: xr.DataArray | None
-) -> Iterator[tuple[str, Block]]:
-    """Blocks of several predictions by name; the truth is read once for all."""
-    values = max(field.size // max(1, field.sizes["time"]) for field in predictions.values())
-    for name, piece, members, true, given in ahead(_pieces(predictions, truth, coarse)):
-        for part in parts_of(len(true), values):
-            mean = None if given is None else given[part]
-            yield name, Block(members[:, part], true[part], reference, mean, piece.start + part.start)
-
-
-def _pieces(
-    predictions: Mapping[str, xr.DataArray], truth: xr.DataArray, coarse: xr.DataArray | None
-) -> Iterator[tuple[str, slice, Stored, Array, Array | None]]:
-    for pieces in reads_of(list(predictions.values()), _VALUES_AT_ONCE):
-        around = [(loaded(truth, each), None if coarse is None else loaded(coarse, each)) for each in pieces]
-        for name, prediction in predictions.items():
-            for piece, members, fields in zip(pieces, stored_each(prediction, pieces), around, strict=True):
-                yield name, piece, members, *fields
+    for held in ahead(Piece.read, pieces_of({"prediction": prediction}, truth, coarse)):
+        yield from (block for _, block in held.blocks(reference))

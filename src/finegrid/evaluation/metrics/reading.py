@@ -2,14 +2,13 @@
 
 A block of times in which fields are scored (`base`) is seldom a chunk of the file: a chunk of which four blocks take a
 quarter each would be read and unpacked four times. So whole chunks are read, several at once, and kept as they come:
-to put them together in one array would cost as much as to sum them up. While some are scored the next ones are read.
+to put them together in one array would cost as much as to sum them up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import dask
 import numpy as np
@@ -18,9 +17,8 @@ from numpy.typing import NDArray
 
 from finegrid.evaluation.averaging import Array
 
-# Values of a prediction read at once: 128 MB as float32.
+# Values of all predictions read at once: 128 MB as float32.
 _AT_ONCE = 1 << 25
-_Item = TypeVar("_Item")
 _ORDER = ("member", "time", "y", "x")
 
 Stored = NDArray[np.float32] | Array
@@ -31,12 +29,12 @@ def reads_of(fields: Sequence[xr.DataArray], block: int) -> Iterator[list[slice]
     """Slices of the times that are read at once: whole chunks of the first field, unless one alone is too long.
 
     Args:
-        fields: fields with the same times.
+        fields: fields with the same times, which are read together.
         block: values below which chunks are put together.
     """
-    values = max(1, *(field.size // max(1, field.sizes["time"]) for field in fields))
-    most, pieces = max(1, _AT_ONCE // values), list[slice]()
-    for piece in _pieces_of(fields[0], max(1, block // values), most):
+    values = [max(1, field.size // max(1, field.sizes["time"])) for field in fields]
+    most, pieces = max(1, _AT_ONCE // sum(values)), list[slice]()
+    for piece in _pieces_of(fields[0], max(1, block // max(values)), most):
         if pieces and piece.stop - pieces[0].start > most:
             yield pieces
             pieces = []
@@ -75,15 +73,6 @@ def stored(field: xr.DataArray, part: slice) -> Stored:
 def loaded(field: xr.DataArray, part: slice) -> Array:
     """Values (..., time, y, x) of some times as float64, infinite ones as missing."""
     return np.asarray(stored(field, part), dtype=np.float64)
-
-
-def ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The same items, each of them made by another thread while the one before is used."""
-    with ThreadPoolExecutor(1) as worker:
-        upcoming = worker.submit(next, items, None)
-        while (item := upcoming.result()) is not None:
-            upcoming = worker.submit(next, items, None)
-            yield item
 
 
 def finite(values: NDArray[Any]) -> Stored:
