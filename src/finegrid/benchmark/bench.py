@@ -22,6 +22,7 @@ from finegrid import __version__
 from finegrid.benchmark import (
     adjusting,
     calibrating,
+    endurance,
     fault_fits,
     faults,
     fuzzing,
@@ -71,6 +72,9 @@ SECTIONS: dict[str, Section] = {
     "years": large.years,
     "constraint": speed.constraint,
     "downscale": speed.long_record,
+    "throughput": endurance.throughput,
+    "manners": endurance.manners,
+    "soak": endurance.soak,
     "faults": faults.kills,
     "faults-fit": fault_fits.fits,
     "faults-benchmark": fault_fits.benchmarks,
