@@ -2,10 +2,10 @@
 
     python -m finegrid.benchmark.fuzzing --count 200000
 
-A mutation is a function of the reader and a number, so that what goes wrong can be made again: bits are flipped, bytes
-overwritten, cut out, doubled or inserted, and the end is cut off. Readers run in processes of their own: one that
-crashes, hangs or takes more memory than it should ends, is noted, and another one goes on behind that input. What is
-kept with a checksum (models) must be refused or be what it was: a silent change counts as a failure too.
+A mutation (`mutations`) is a function of the reader and a number, so that what goes wrong can be made again. Readers
+run in processes of their own: one that crashes, hangs or takes more memory than it should ends, is noted, and another
+one goes on behind that input. What is kept with a checksum (models) must be refused or be what it was: a silent change
+counts as a failure too. Where it is sealed anew, as whoever means harm would do, it must be refused or read.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from finegrid.benchmark.figures import Bench, Figure
-from finegrid.benchmark.fuzzed import READERS
+from finegrid.benchmark.fuzzed import READERS, Reader
+from finegrid.benchmark.mutations import mutated
 from finegrid.conventions import InputError
 
 _COUNT = 200_000
@@ -89,58 +89,6 @@ def fuzzed(count: int, *, readers: tuple[str, ...] = (), start: int = 0, say: Ca
     return found
 
 
-def mutated(content: bytes, random: np.random.Generator) -> bytes:
-    """The content with one to four things done to it."""
-    values = np.frombuffer(content, dtype=np.uint8)
-    for _ in range(int(random.integers(1, 5))):
-        values = _WAYS[int(random.integers(len(_WAYS)))](values, random)
-    return values.tobytes()
-
-
-def _place(values: NDArray[np.uint8], random: np.random.Generator) -> tuple[int, int]:
-    """Where something happens and how much; heads of files, where everything is described, twice as often."""
-    most = len(values) if random.random() < 0.5 else min(len(values), 4096)
-    start = int(random.integers(0, max(1, most)))
-    return start, min(len(values), start + int(2 ** random.integers(0, 9)))
-
-
-def _flipped(values: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    start, _ = _place(values, random)
-    changed = values.copy()
-    changed[start : start + 1] ^= np.uint8(1 << int(random.integers(8)))
-    return changed
-
-
-def _overwritten(values: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    start, stop = _place(values, random)
-    changed = values.copy()
-    filled = random.choice([0, 255, 127, 32, 48])
-    changed[start:stop] = filled if random.random() < 0.5 else random.integers(0, 256, stop - start, dtype=np.uint8)
-    return changed
-
-
-def _cut(values: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    start, stop = _place(values, random)
-    return np.delete(values, slice(start, stop))
-
-
-def _doubled(values: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    start, stop = _place(values, random)
-    return np.insert(values, start, values[start:stop])
-
-
-def _inserted(values: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    start, stop = _place(values, random)
-    return np.insert(values, start, random.integers(0, 256, stop - start, dtype=np.uint8))
-
-
-def _ended(values: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    return values[: int(random.integers(0, len(values) + 1))]
-
-
-_WAYS = (_flipped, _flipped, _overwritten, _cut, _doubled, _inserted, _ended)
-
-
 def _run(name: str, start: int, stop: int, found: Found) -> int:
     """Let a process read inputs from a number on; the number at which the next one goes on."""
     command = [sys.executable, "-m", "finegrid.benchmark.fuzzing", "--worker", name, str(start), str(stop)]
@@ -181,33 +129,66 @@ def work(name: str, start: int, stop: int) -> None:
     out = os.fdopen(os.dup(1), "w")  # libraries that print must not be taken for answers
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as folder:
-        good = reader.make(Path(folder) / "good")
+        bench = Spoilt.of(reader, Path(folder))
         warnings.simplefilter("ignore")
-        truth = reader.read(good) if reader.checked else None
+        truth = reader.read(bench.good) if reader.checked else None
         for number in range(start, stop):
-            verdict, words = _tried(name, good, number, Path(folder), truth)
+            verdict, words = tried(reader, bench, np.random.default_rng([sum(name.encode()), number]), truth)
             print(json.dumps([number, verdict, words]), file=out, flush=True)
 
 
-def _tried(name: str, good: Path, number: int, folder: Path, truth: object) -> tuple[str, str]:
-    reader = READERS[name]
-    random = np.random.default_rng([sum(name.encode()), number])
-    spoilt = folder / f"spoilt{good.suffix}"
-    if good.is_dir():
-        shutil.rmtree(spoilt, ignore_errors=True)
-        shutil.copytree(good, spoilt)
-        files = sorted(path for path in spoilt.rglob("*") if path.is_file())
-        chosen = files[int(random.integers(len(files)))]
-    else:
-        chosen = spoilt
-    source = good if not good.is_dir() else good / chosen.relative_to(spoilt)
-    chosen.write_bytes(mutated(source.read_bytes(), random))
+@dataclass(frozen=True)
+class Spoilt:
+    """A good file or folder, and a copy of it that is damaged and mended again.
+
+    Attributes:
+        good: what is read when nothing is wrong.
+        copy: what is damaged.
+        files: within both; only "." for a file.
+    """
+
+    good: Path
+    copy: Path
+    files: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reader: Reader, folder: Path) -> Spoilt:
+        """Make both in a folder."""
+        good = reader.make(folder / "good")
+        copy = folder / f"spoilt{good.suffix}"
+        if not good.is_dir():
+            shutil.copy(good, copy)
+            return cls(good, copy, (".",))
+        shutil.copytree(good, copy)
+        found = sorted(path for path in good.rglob(reader.only) if path.is_file())
+        return cls(good, copy, tuple(str(path.relative_to(good)) for path in found))
+
+    def mend(self) -> None:
+        """Put everything back."""
+        for name in self.files:
+            shutil.copyfile(self.good / name, self.copy / name)
+
+
+def tried(reader: Reader, spoilt: Spoilt, random: np.random.Generator, truth: object) -> tuple[str, str]:
+    """What becomes of one input: read, refused, or what went wrong; and words about it."""
+    name = spoilt.files[int(random.integers(len(spoilt.files)))]
+    source, target = spoilt.good / name, spoilt.copy / name
+    # A new file: HDF5 keeps what it knows of one that is still open somewhere.
+    target.unlink()
+    target.write_bytes(mutated(source.read_bytes(), source.name, random))
+    if reader.seal is not None:
+        reader.seal(spoilt.copy)
     try:
-        answer = reader.read(spoilt)
+        answer = reader.read(spoilt.copy)
     except InputError as error:
         return "refused", str(error)[:200]
     except Exception as error:  # a fault is what this looks for
         return "fault", f"{type(error).__name__}: {str(error)[:300]}"
+    finally:
+        if reader.seal is not None:
+            spoilt.mend()
+        else:
+            shutil.copyfile(source, target)
     return ("silent change", "") if reader.checked and answer != truth else ("read", "")
 
 

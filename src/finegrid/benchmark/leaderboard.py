@@ -21,15 +21,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from finegrid import __version__
 from finegrid.benchmark.results import Result
 from finegrid.benchmark.trials import Trial
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import read_json
+from finegrid.conventions.paths import local_path
 from finegrid.evaluation.metrics import METRICS
 from finegrid.pipeline.ledger import parameters_of
 
 _FORMAT = "finegrid leaderboard"
 _VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Score:
+    value: float | None
+    low: float | None
+    high: float | None
+    units: str
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has one end")
+
+
+_Scores = dict[str, dict[str, _Score]]
 
 
 @dataclass(frozen=True)
@@ -85,14 +104,21 @@ class Leaderboard:
         Raises:
             InputError: when the file is something else.
         """
-        target = Path(path)
+        target = local_path(path)
         if not target.exists():
             return cls()
         try:
-            plain = json.loads(target.read_text(encoding="utf-8"))
+            plain = read_json(target)
             if plain[_FORMAT] != _VERSION:
                 raise ValueError(f"version {plain[_FORMAT]}")
-            return cls(tuple(Entry(**each) for each in plain["entries"]))
+            json.dumps(plain, allow_nan=False)
+            for each in plain["entries"]:
+                TypeAdapter(_Scores).validate_python(each["scores"])
+            return cls(TypeAdapter(tuple[Entry, ...]).validate_python(plain["entries"]))
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); expected a leaderboard; check its permissions"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"got {path} as a leaderboard ({error}); expected a JSON file that finegrid benchmark --leaderboard "

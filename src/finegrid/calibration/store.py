@@ -22,6 +22,8 @@ from finegrid.calibration.base import Calibrator
 from finegrid.calibration.events.base import EventCalibrator
 from finegrid.conventions import InputError
 from finegrid.conventions.components import build
+from finegrid.conventions.documents import read_json, understood
+from finegrid.conventions.paths import within
 
 VALUES, EVENTS = "calibration", "events"
 FORMAT = 1
@@ -67,23 +69,32 @@ def load(
     """
     described, content = _read(Path(folder), stem)
     stated = described.pop("sha256", "")
-    if _sha256(described) != stated or hashlib.sha256(content).hexdigest() != described["arrays"]:
+    if _sha256(described) != stated or hashlib.sha256(content).hexdigest() != described.get("arrays"):
         raise InputError(
             f"the calibration in {folder} was changed after it was written: its SHA-256 is not the one it states; "
             "expected the files as `finegrid calibrate` wrote them; restore them from a copy, or calibrate again"
         )
-    if described["format"] > FORMAT:
-        raise InputError(
-            f"got a calibration of format {described['format']}; this finegrid reads up to {FORMAT}; upgrade finegrid"
-        )
-    table = {"name": described["name"], **described["options"]}
-    calibrator: Either = build(table, calibrators, "calibrator")
-    return calibrator.remember(described["variables"], arrays_of(content)), described["facts"]
+    with understood(Path(folder) / f"{stem}.json", "restore it from a copy, or calibrate again"):
+        if described["format"] > FORMAT:
+            raise InputError(
+                f"got a calibration of format {described['format']}; this finegrid reads up to {FORMAT}; upgrade "
+                "finegrid"
+            )
+        table = {"name": described["name"], **described["options"]}
+        calibrator: Either = build(table, calibrators, "calibrator")
+        facts = dict(described["facts"])
+        facts["model"] = str(facts["model"])
+        return calibrator.remember(described["variables"], arrays_of(content)), facts
 
 
 def _read(folder: Path, stem: str) -> tuple[dict[str, Any], bytes]:
     try:
-        return json.loads((folder / f"{stem}.json").read_text()), (folder / f"{stem}.safetensors").read_bytes()
+        described = read_json(within(folder, f"{stem}.json"))
+        if not isinstance(described, dict):
+            raise ValueError("it holds no table")
+        return described, within(folder, f"{stem}.safetensors").read_bytes()
+    except InputError:
+        raise
     except OSError:
         raise InputError(
             f"got {folder} without a calibration; expected {stem}.json and {stem}.safetensors in it; make them "

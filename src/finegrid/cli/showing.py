@@ -244,11 +244,13 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, width: in
 
 
 def _verdict(folder: Path) -> str:
+    from finegrid.conventions.documents import read_json
+
     try:
-        scores: Mapping[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        scores: Mapping[str, Any] = read_json(folder / "scores.json")
+        return str(scores.get("verdict", ""))
+    except (OSError, ValueError, AttributeError):
         return ""
-    return str(scores.get("verdict", ""))
 
 
 def _plain(values: Any) -> Any:

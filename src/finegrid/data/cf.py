@@ -10,6 +10,7 @@ import xarray as xr
 
 from finegrid import __version__
 from finegrid.conventions.axes import bounds_of, grid_mapping_of
+from finegrid.conventions.credentials import without_credentials
 
 CONVENTIONS = "CF-1.11"
 # Attributes that this module writes itself, or that belong to the storage.
@@ -17,10 +18,11 @@ _OURS = ("coordinates", "grid_mapping", "bounds", "_FillValue", "missing_value")
 
 
 def global_attributes(fields: xr.Dataset) -> dict[str, Any]:
-    """The user's attributes, with our conventions and a line of history."""
+    """The user's attributes, with our conventions and a line of history; without passwords of addresses in them."""
     stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} written by finegrid {__version__}"
-    history = str(fields.attrs.get("history", "")).strip()
-    return {**fields.attrs, "Conventions": CONVENTIONS, "history": f"{stamp}\n{history}".strip()}
+    told = {key: without_credentials(each) if isinstance(each, str) else each for key, each in fields.attrs.items()}
+    history = str(told.get("history", "")).strip()
+    return {**told, "Conventions": CONVENTIONS, "history": f"{stamp}\n{history}".strip()}
 
 
 def variable_attributes(fields: xr.Dataset, name: Hashable) -> dict[str, Any]:

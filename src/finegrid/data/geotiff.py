@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from finegrid.conventions import InputError
+from finegrid.data.bounds import check_axis, check_chunk
 
 _DATE = re.compile(r"^(?P<name>.*?)[_.-]?(?P<year>[12]\d{3})-?(?P<month>[01]\d)-?(?P<day>[0-3]\d)$")
 _BLOCKS = {"band": 1, "y": 4096, "x": 4096}
@@ -34,12 +35,32 @@ def open_geotiff(path: Path) -> xr.Dataset:
         with warnings.catch_warnings():
             # rioxarray multiplies affine transforms the old way.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
-            opened: Any = rioxarray.open_rasterio(path, chunks=dict(_BLOCKS), masked=True)
+            _check_blocks(path)
+            # The driver is said: GDAL must not take the file for another kind, of which some lead to addresses.
+            opened: Any = rioxarray.open_rasterio(path, chunks=dict(_BLOCKS), masked=True, driver="GTiff")
+    except InputError:
+        raise
     except Exception as error:  # rasterio raises its own kinds, which cannot be named without importing it
         raise InputError(f"{path} cannot be read as GeoTIFF ({error}). Check it with `gdalinfo`") from error
     if not isinstance(opened, xr.DataArray):
         raise InputError(f"{path} holds bands of different sizes; expected one grid. Split it with `gdal_translate`")
     return _as_fields(opened, path)
+
+
+def _check_blocks(path: Path) -> None:
+    """Blocks and axes fit into memory, before room is made for them.
+
+    Raises:
+        InputError: names the band.
+    """
+    import rasterio
+
+    with rasterio.open(path, driver="GTiff") as file:
+        for name, length in (("x", file.width), ("y", file.height)):
+            check_axis(path, name, length, np.dtype(float).itemsize)
+        for band, (shape, kind) in enumerate(zip(file.block_shapes, file.dtypes, strict=True), start=1):
+            remedy = "rewrite it with smaller blocks: `gdal_translate -co TILED=YES in.tif out.tif`"
+            check_chunk(path, f"band {band}", shape, np.dtype(kind).itemsize, remedy=remedy)
 
 
 def _as_fields(bands: xr.DataArray, path: Path) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Hashable
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from finegrid.conventions import InputError
+from finegrid.data.bounds import check_chunk
 
 _START, _END = b"GRIB", b"7777"
 # Bytes of the first section of edition 2.
@@ -42,7 +44,7 @@ def _check_messages(path: Path) -> None:
     """Every message is as long as it says, and its sections fill it: the library ends the process on some others.
 
     Raises:
-        InputError: on a message that is cut off or damaged.
+        InputError: on a message that is cut off or damaged, or that would not fit into memory.
     """
     size, start, number = path.stat().st_size, 0, 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -55,6 +57,8 @@ def _check_messages(path: Path) -> None:
                     f"{path} is truncated or damaged: message {number} has no end where it says, or sections that do "
                     "not fill it. Copy or download it again"
                 )
+            points = _points(content, start)
+            check_chunk(path, f"message {number}", [points], 8, remedy="cut the grid with `grib_copy` or `cdo`")
             start += length
 
 
@@ -65,6 +69,24 @@ def _length(content: mmap.mmap, start: int) -> int:
     length = int.from_bytes(content[start + 4 : start + 7], "big")
     # Of the first edition, messages beyond 8 MB count in another way; the library reads these from their sections.
     return max(_HEAD, length) if not length & 0x800000 else content.find(_END, start) + len(_END) - start
+
+
+def _points(content: mmap.mmap, start: int) -> int:
+    """Values in the message that begins there, however few bytes they take: a constant field takes none.
+
+    Of edition 2 that of the first grid, octets 7-10 of section 3; of edition 1, Ni and Nj, octets 7-10 of section 2.
+    """
+    if content[start + 7] != 2:
+        first = start + 8
+        grid = first + int.from_bytes(content[first : first + 3], "big")
+        has_grid = content[first + 7 : first + 8] >= b"\x80"
+        sides = (content[grid + 6 : grid + 8], content[grid + 8 : grid + 10]) if has_grid else ()
+        # 65535 is said where rows have different lengths.
+        return math.prod(int.from_bytes(each, "big") for each in sides if each != b"\xff\xff")
+    place = start + _HEAD
+    while content[place + 4] != 3 and content[place : place + 4] != _END:
+        place += int.from_bytes(content[place : place + 4], "big")
+    return int.from_bytes(content[place + 6 : place + 10], "big") if content[place : place + 4] != _END else 0
 
 
 def _sections_fill(content: mmap.mmap, start: int, length: int) -> bool:

@@ -12,19 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import xarray as xr
 
 from finegrid.conventions import InputError, find_variable, harmonise
 from finegrid.conventions.axes import is_time
+from finegrid.conventions.paths import local_path
+from finegrid.data.classic import MAGIC, check_header
 from finegrid.data.geotiff import open_geotiff
 from finegrid.data.grib import open_grib
+from finegrid.data.hdf5 import check_variables
 from finegrid.data.joining import joined, same_grids
+from finegrid.data.zarr_files import bounded_store
 
 # One block of a variable in memory; a few are alive at a time.
 _BLOCK_BYTES = 32_000_000
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
-_CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _EXPECTED = "expected NetCDF, HDF5, Zarr, GRIB or GeoTIFF"
 
 Chunks = Mapping[str, int] | None
@@ -70,7 +72,7 @@ def expanded(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """
     each = [paths] if isinstance(paths, str | Path) else list(paths)
     files: list[Path] = []
-    for pattern in (str(Path(path).expanduser()) for path in each):
+    for pattern in (str(local_path(path)) for path in each):
         found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
         if not found:
             what = "no file matches" if glob.has_magic(pattern) else "there is no file"
@@ -98,63 +100,51 @@ def _open_one(path: Path, chunks: Chunks) -> xr.Dataset:
 def _reader(path: Path) -> Callable[[Path], xr.Dataset]:
     if path.is_dir():
         if any((path / mark).exists() for mark in _ZARR_MARKS):
-            return _open_zarr
+            return _decoded
         raise InputError(f"{path} is a folder; {_EXPECTED}. Name the files in it with a pattern: '{path}/*.nc'")
+    if not path.is_file():
+        raise InputError(f"{path} is a device or a pipe; {_EXPECTED}. Write what comes out of it to a file first")
     try:
         with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); {_EXPECTED}. Check its permissions") from error
-    if start.startswith((*_CLASSIC, b"\x89HDF\r\n\x1a\n")):
-        return _open_netcdf
+    if start.startswith((*MAGIC, b"\x89HDF\r\n\x1a\n")):
+        return _decoded
     if start.startswith(b"GRIB"):
         return open_grib
     if start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return open_geotiff
     if start.startswith(b"PK") and path.suffix == ".zip":
-        return _open_zarr
+        return _decoded
     raise InputError(
         f"{path} is not a climate file (it starts with {start!r}); {_EXPECTED}. Check the path or the download"
     )
 
 
-def _open_netcdf(path: Path) -> xr.Dataset:
-    fields = _decoded(path, str(path), xr.backends.NetCDF4BackendEntrypoint, {})
+def checked_source(path: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """What xarray is to open of a NetCDF file or Zarr, by which reader and with which options.
+
+    Raises:
+        InputError: when the file is not what it says, or asks for too much memory.
+    """
+    if path.is_dir() or path.suffix == ".zip":
+        store, consolidated = bounded_store(path)
+        return store, xr.backends.ZarrBackendEntrypoint, {"consolidated": consolidated}
     with path.open("rb") as file:
-        classic = file.read(4) in _CLASSIC
-    # The NetCDF library reads zeros beyond the end of a classic file.
-    stored = sum(_stored_bytes(variable) for variable in fields.variables.values()) if classic else 0
-    if stored > path.stat().st_size:
-        fields.close()
-        raise InputError(
-            f"{path} is truncated: it has {path.stat().st_size} bytes of at least {stored}; expected a whole "
-            "file. Copy or download it again"
-        )
-    return fields
+        classic = file.read(4) in MAGIC
+    (check_header if classic else check_variables)(path)
+    return str(path), xr.backends.NetCDF4BackendEntrypoint, {}
 
 
-def _stored_bytes(variable: xr.Variable) -> int:
-    dtype = np.dtype(variable.encoding.get("dtype", variable.dtype))
-    shape = variable.encoding.get("original_shape", variable.shape)
-    return int(np.prod(shape, dtype=np.int64)) * (0 if dtype.kind == "O" else dtype.itemsize)
-
-
-def _open_zarr(path: Path) -> xr.Dataset:
-    if path.is_file():
-        import zarr
-
-        store: Any = zarr.storage.ZipStore(path, mode="r")
-        options: dict[str, Any] = {"consolidated": None}
-    else:
-        store, options = str(path), {"consolidated": (path / ".zmetadata").exists()}
-    return _decoded(path, store, xr.backends.ZarrBackendEntrypoint, options)
-
-
-def _decoded(path: Path, store: Any, engine: Any, options: dict[str, Any]) -> xr.Dataset:
+def _decoded(path: Path) -> xr.Dataset:
+    source, engine, options = checked_source(path)
     try:
         return xr.open_dataset(
-            store, engine=engine, decode_coords="all", decode_timedelta=False, backend_kwargs=options
+            source, engine=engine, decode_coords="all", decode_timedelta=False, backend_kwargs=options
         )
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(
             f"{path} does not follow the CF conventions: {error}. Correct the attributes that the message "

@@ -172,7 +172,7 @@ class Domain:
             true_grid=grid if true_grid is None else Grid.from_dict(true_grid),
             factor=(values["factor"][0], values["factor"][1]),
             names=Names.from_dict(values["names"]),
-            attributes=values["attributes"],
+            attributes={name: dict(each) for name, each in values["attributes"].items()},
             title=values["title"],
             remapped=values["remapped"],
             period=(values["period"][0], values["period"][1]),

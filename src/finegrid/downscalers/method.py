@@ -17,6 +17,7 @@ from finegrid.backbones import BACKBONES
 from finegrid.constraints import CONSTRAINTS
 from finegrid.conventions import InputError
 from finegrid.conventions.components import build, nearest
+from finegrid.conventions.documents import understood
 from finegrid.data import ADJUSTMENTS
 from finegrid.downscalers.base import Downscaler
 from finegrid.downscalers.baselines import BASELINES
@@ -40,16 +41,16 @@ def load(folder: str | Path) -> Downscaler:
         InputError: when the folder holds none, a file was changed, or another finegrid is needed.
     """
     description, tensors = read(Path(folder))
-    kind, options = description["downscaler"], dict(description["options"])
-    if kind not in DOWNSCALERS:
-        raise InputError(
-            f"{folder} names the downscaler '{kind}'; expected one of {', '.join(DOWNSCALERS)}; install the finegrid "
-            "version "
-            f"that wrote it: {description['versions']['finegrid']}"
-        )
-    if "settings" in options:
-        options["settings"] = Settings(**options["settings"])
-    return DOWNSCALERS[kind](**options).remember(description["state"], tensors)
+    with understood(folder, "fit the model again, or ask whoever made it for the folder as it was"):
+        kind, options = description["downscaler"], dict(description["options"])
+        if kind not in DOWNSCALERS:
+            raise InputError(
+                f"{folder} names the downscaler '{kind}'; expected one of {', '.join(DOWNSCALERS)}; install the "
+                f"finegrid version that wrote it: {description['versions'].get('finegrid', '')}"
+            )
+        if "settings" in options:
+            options["settings"] = Settings(**options["settings"])
+        return DOWNSCALERS[kind](**options).remember(description["state"], tensors)
 
 
 def method(name: str, *, settings: Settings | None = None, **options: Any) -> Downscaler:

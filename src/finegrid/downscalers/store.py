@@ -15,12 +15,15 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from finegrid import __version__
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import MOST_BYTES, json_of
+from finegrid.conventions.paths import local_path, within
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
@@ -53,12 +56,18 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         InputError: when the folder holds no model, a file was changed, or a newer finegrid wrote it.
     """
+    folder = local_path(folder)
     description = _description(folder)
-    weights = _content(folder / WEIGHTS, folder)
+    weights = _content(within(folder, WEIGHTS), folder)
     found = hashlib.sha256(weights).hexdigest()
-    if found != description["weights"]:
-        raise _changed(folder / WEIGHTS, found, description["weights"])
-    return description, tensors_of(weights)
+    if found != description.get("weights"):
+        raise _changed(folder / WEIGHTS, found, str(description.get("weights")))
+    try:
+        return description, tensors_of(weights)
+    except SafetensorError as error:
+        raise InputError(
+            f"{folder / WEIGHTS} is damaged ({error}); restore it from a copy, or fit the model again"
+        ) from None
 
 
 def _contents(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], bytes]:
@@ -73,21 +82,25 @@ def _contents(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 
 
 def _description(folder: Path) -> dict[str, Any]:
-    path = folder / DESCRIPTION
+    path = within(folder, DESCRIPTION)
+    if path.is_file() and path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{path} has more than {MOST_BYTES:,} bytes; expected a description; fit the model again")
     content = _content(path, folder)
     try:
-        description: dict[str, Any] = json.loads(content)
+        description: dict[str, Any] = json_of(content)
         stated = description.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); restore it from a copy, or fit the model again") from None
     found = _sha256(description)
     if found != stated:
-        raise _changed(path, found, stated)
+        raise _changed(path, found, str(stated))
+    if not isinstance(description.get("format"), int) or not isinstance(description.get("versions"), dict):
+        raise InputError(f"{path} states no format and versions; expected those of finegrid; fit the model again")
     if description["format"] > FORMAT:
         raise InputError(
             f"{path} has the format {description['format']}; this finegrid {__version__} reads up to {FORMAT}; "
             "upgrade to "
-            f"finegrid {description['versions']['finegrid']}"
+            f"finegrid {description['versions'].get('finegrid', '')}"
         )
     return description
 

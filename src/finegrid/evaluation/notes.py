@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from finegrid.conventions.credentials import without_credentials
+from finegrid.conventions.errors import provenance
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.floor import Floor
 from finegrid.evaluation.floor_tables import floor_note
@@ -56,9 +58,10 @@ def sources_of(given: Mapping[str, xr.Dataset]) -> tuple[Mapping[str, str], ...]
 
 
 def _source(fields: xr.Dataset) -> dict[str, str]:
-    words = {name: str(fields.attrs[key]) for name, key in _SOURCE_ATTRIBUTES.items() if fields.attrs.get(key)}
-    origin = fields.encoding.get("source")
-    file = {"file": Path(str(origin)).name} if origin else {}
+    told = {name: str(fields.attrs[key]) for name, key in _SOURCE_ATTRIBUTES.items() if fields.attrs.get(key)}
+    words = {name: without_credentials(each) for name, each in told.items()}
+    origin = provenance(fields, otherwise="")
+    file = {"file": Path(origin).name} if origin else {}
     return {
         **file,
         **words,

@@ -6,7 +6,6 @@ from anywhere. The frame is `report.html` beside this module; `$name` in it is r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -15,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import json_of
 from finegrid.evaluation import figures, floor_tables, maps
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.agreement_figures import section
@@ -206,7 +206,7 @@ def read_training_log(path: str | Path) -> list[dict[str, float]]:
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
+        rows = [json_of(line) for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     if not rows or not all(isinstance(row, dict) and "step" in row for row in rows):

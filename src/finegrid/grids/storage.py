@@ -128,8 +128,9 @@ def read(
 
 def _opened(path: str | Path) -> xr.Dataset:
     try:
-        file = xr.open_dataset(path, engine="netcdf4", decode_cf=False)
-    except (OSError, ValueError) as error:
+        with xr.open_dataset(path, engine="netcdf4", decode_cf=False) as opened:
+            file = opened.load()
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         raise InputError(
             f"{path} cannot be read as NetCDF ({error}); expected a weight file of ESMF or xesmf"
         ) from error

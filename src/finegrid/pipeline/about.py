@@ -9,6 +9,7 @@ import xarray as xr
 
 from finegrid import __version__
 from finegrid.conventions.components import word_of
+from finegrid.conventions.errors import provenance
 from finegrid.downscalers import Downscaler
 from finegrid.evaluation.metrics import CONSERVED
 from finegrid.pipeline.departure import Departure
@@ -50,4 +51,4 @@ def about_of(
 
 
 def _input(fields: xr.Dataset) -> str:
-    return Path(str(fields.encoding.get("source", "a coarse field"))).name
+    return Path(provenance(fields, otherwise="a coarse field")).name

@@ -6,12 +6,13 @@ Mitchell et al., "Model cards for model reporting", 2019, doi:10.1145/3287560.32
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from finegrid import __version__
+from finegrid.conventions.documents import read_json, understood
+from finegrid.conventions.paths import within
 from finegrid.downscalers import Downscaler, load
 from finegrid.evaluation.metrics import METRICS
 from finegrid.evaluation.parts import Cost
@@ -42,7 +43,12 @@ def card(folder: str | Path) -> str:
         InputError: when the folder holds no model.
     """
     path, downscaler = Path(folder), load(folder)
-    info, scores = downscaler.info(), _json(path / _SCORES)
+    info = downscaler.info()
+    with understood(path / _SCORES, "remove it, and evaluate the model again"):
+        return _written(path, downscaler, info, _json(path / _SCORES))
+
+
+def _written(path: Path, downscaler: Downscaler, info: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     sections = {
         f"Model card: {scores.get('method') or downscaler.name}": _facts(downscaler, info),
         "What it does": _does(downscaler, info),
@@ -133,5 +139,5 @@ def _list(sentences: Sequence[str]) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, Any] = dict(read_json(within(path.parent, path.name))) if path.exists() else {}
     return found

@@ -20,12 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import read_json
 from finegrid.data.write import Failures
 from finegrid.pipeline.manifest import Manifest, finished
 from finegrid.pipeline.workplace import unfinished
 from finegrid.training import Interrupted
 
-_LOCK = "lock"
+_LOCK, _LOCK_BYTES = "lock", 10_000
 _KEPT = "nothing half-written is kept"
 
 
@@ -134,7 +135,7 @@ def _is_still(lock: int, path: Path) -> bool:
 
 def _holder(folder: Path) -> str:
     try:
-        holder = json.loads((folder / _LOCK).read_text())
+        holder = read_json(folder / _LOCK, most=_LOCK_BYTES)
         return f"{holder['process']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "which has only begun"

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finegrid.conventions.documents import json_of, read_json, read_text, understood
 from finegrid.downscalers import Downscaler
 from finegrid.evaluation.parts import Cost
 
-_LEDGER = "ledger.jsonl"
+_LEDGER, _SMALL = "ledger.jsonl", 1_000_000
+# Seconds and bytes beyond all use.
+_FOREVER = 1e18
 
 
 def peak_memory() -> int | None:
@@ -45,8 +48,26 @@ def cost_of(files: str | Path | Sequence[str | Path], times: int, members: int) 
     path = _beside(Path(files).expanduser()) if isinstance(files, str | Path) else None
     if path is None or not path.exists():
         return Cost()
-    known = json.loads(path.read_text(encoding="utf-8"))
-    return Cost(seconds=known["seconds"], memory=known["peak_memory"], times=times, members=members)
+    with understood(path, "remove it: it only says what the prediction cost"):
+        known = read_json(path, most=_SMALL)
+        seconds, memory = known["seconds"], known["peak_memory"]
+        return Cost(
+            seconds=_amount(seconds),
+            memory=None if memory is None else int(_amount(memory)),
+            times=times,
+            members=members,
+        )
+
+
+def _amount(value: Any) -> float:
+    """A number that may be an amount.
+
+    Raises:
+        ValueError: on anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _FOREVER:
+        raise ValueError(f"{value!r:.40} is no amount of time or memory")
+    return float(value)
 
 
 def _beside(output: Path) -> Path:
@@ -78,5 +99,6 @@ def _fitted(ledger: Path) -> float | None:
     """Wall time of fitting and judging, of the last line of a ledger."""
     if not ledger.exists():
         return None
-    lines = ledger.read_text(encoding="utf-8").splitlines()
-    return float(json.loads(lines[-1])["seconds"]) if lines else None
+    with understood(ledger, "remove it: it only says what the model cost"):
+        lines = read_text(ledger).splitlines()
+        return _amount(json_of(lines[-1])["seconds"]) if lines else None

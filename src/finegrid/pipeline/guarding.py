@@ -27,6 +27,8 @@ from safetensors.numpy import load as arrays_of
 from safetensors.numpy import save as bytes_of
 
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import read_json, understood
+from finegrid.conventions.paths import within
 from finegrid.data import open_fields
 from finegrid.downscalers import Downscaler, load
 from finegrid.evaluation.guard import Alignment, Guard, Verdict
@@ -118,9 +120,10 @@ def guard_of(model: str | Path | Downscaler, downscaler: Downscaler) -> Guard | 
     """
     if isinstance(model, Downscaler) or not (Path(model) / f"{_STEM}.json").exists():
         return None
-    plain, arrays, facts = _read(Path(model))
-    older = plain.pop("format") < _FORMAT
-    return None if older or facts["model"] != downscaler.digest else Guard.remember(plain, arrays)
+    with understood(Path(model) / f"{_STEM}.json", f"restore it from a copy, or remove it and {_STEM}.safetensors"):
+        plain, arrays, facts = _read(Path(model))
+        older = plain.pop("format") < _FORMAT
+        return None if older or facts["model"] != downscaler.digest else Guard.remember(plain, arrays)
 
 
 def guarded(
@@ -222,11 +225,13 @@ def _save(guard: Guard, folder: Path, facts: Mapping[str, Any]) -> None:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]], dict[str, Any]]:
     """Plain values, arrays and facts of the guard in a folder."""
     try:
-        described = json.loads((folder / f"{_STEM}.json").read_text())
-        content = (folder / f"{_STEM}.safetensors").read_bytes()
+        described = read_json(within(folder, f"{_STEM}.json"))
+        content = within(folder, f"{_STEM}.safetensors").read_bytes()
         stated, arrays = described.pop("sha256"), described.pop("arrays")
         number_of_format, facts = described.pop("format"), described.pop("facts")
-    except (OSError, ValueError, KeyError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"the guard in {folder} is damaged ({error}); expected {_STEM}.json and {_STEM}.safetensors as `finegrid "
             "fit` wrote them; restore them from a copy, or remove both"

@@ -13,11 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import json_of, read_json
+from finegrid.conventions.paths import within
 from finegrid.data.write import Failures
 from finegrid.pipeline.departure import Found
 
@@ -52,10 +54,12 @@ class Record:
         Raises:
             ValueError: when it was cut off.
         """
-        values = json.loads(line)
+        values = json_of(line)
         try:
-            members, summary = tuple(values.pop("members")), values.pop("summary")
-            return cls(**values, members=members, summary=None if summary is None else tuple(summary))
+            members, summary = _found(values.pop("members")), values.pop("summary")
+            made = cls(**values, members=members, summary=None if summary is None else _found(summary))
+            written = {name: _whole(each) for name, each in made.written.items()}
+            return replace(made, number=_whole(made.number), read=_whole(made.read), written=written)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(line) from error
 
@@ -82,8 +86,8 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest | None:
         """The manifest in a folder; None where there is none, or it is of no use."""
         try:
-            facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
-            found = cls(folder, facts["identity"], facts["stamps"], facts["blocks"])
+            facts = read_json(within(folder, RUN))
+            found = cls(folder, dict(facts["identity"]), list(facts["stamps"]), _whole(facts["blocks"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         found.records = {record.number: record for record in _records(folder)}
@@ -119,6 +123,23 @@ class Manifest:
         return run_of(self.identity)
 
 
+def _whole(value: Any) -> int:
+    """A number that counts something, or a sum.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r:.40} is no whole number")
+    return value
+
+
+def _found(value: Any) -> Found:
+    """How far a block departs from the coarse field, as it was noted."""
+    departure, unmet, count = value
+    return float(departure), _whole(unmet), _whole(count)
+
+
 def run_of(identity: Identity) -> str:
     """The name of a job: 16 hexadecimal digits of the SHA-256 of everything that its result depends on."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -152,6 +173,7 @@ def begun(wanted: Manifest, empty: Callable[[], None], *, resume: bool) -> tuple
             "model, input and options; give those, or leave --resume out to begin anew"
         )
     if resume:
+        older.records = {number: record for number, record in older.records.items() if number < wanted.blocks}
         return older, older.stamps != wanted.stamps
     if not different:
         raise InputError(
@@ -186,7 +208,7 @@ def _short(value: Any) -> str:
 
 def _records(folder: Path) -> Iterator[Record]:
     try:
-        lines = (folder / BLOCKS).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = within(folder, BLOCKS).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in filter(None, lines):

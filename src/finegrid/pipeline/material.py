@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError, harmonise, restore
+from finegrid.conventions.errors import provenance
 from finegrid.conventions.spans import bounds
 from finegrid.data import Blocks, open_fields, split_times
 from finegrid.data.calendars import in_calendar_of
@@ -202,4 +203,4 @@ def _check_common(indexes: Sequence[pd.Index], coarse: xr.Dataset, fine: xr.Data
 
 
 def _source(fields: xr.Dataset) -> str:
-    return str(fields.encoding.get("source", "the input"))
+    return provenance(fields, otherwise="the input")

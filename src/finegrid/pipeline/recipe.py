@@ -8,6 +8,7 @@ when it is built (`finegrid.conventions.components`).
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import field, fields
 from importlib.resources import files
@@ -27,6 +28,8 @@ from pydantic.dataclasses import dataclass
 
 from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
+from finegrid.conventions.documents import read_text
+from finegrid.conventions.paths import local_path
 from finegrid.conventions.spans import Period, overlap, period
 from finegrid.training.settings import Settings
 
@@ -34,8 +37,57 @@ _STRICT = ConfigDict(extra="forbid")
 _SHOW_EXAMPLE = "`finegrid recipe --example` prints a recipe to start from."
 
 
+# A recipe has some hundred lines; with names that stand for others (&name, *name) written out, not many more.
+_MOST_BYTES, _MOST_VALUES, _DEEPEST = 1_000_000, 20_000, 32
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML in which on, off, yes and no are words, as in version 1.2 of it: `on` is a key of `calibrate`."""
+    """YAML in which on, off, yes and no are words, as in version 1.2 of it: `on` is a key of `calibrate`.
+
+    Keys that are there twice, deep nesting, and aliases that stand for ever more of each other are refused.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node, of which it is counted how many values it stands for."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise yaml.YAMLError(f"it is nested more than {_DEEPEST} times")
+        alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is None:
+            return None
+        if alias and id(node) not in self._sizes:
+            raise yaml.YAMLError("an alias stands for what it is in")
+        size = self._sizes[id(node)] = 1 + sum(self._sizes[id(each)] for each in _children(node))
+        if size > _MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES} values")
+        return node
+
+    def construct_scalar(self, node: Any) -> Any:
+        """The text of a node, which can be written again."""
+        text = super().construct_scalar(node)
+        text.encode()
+        return text
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The table of a node, whose keys are there once."""
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = [str(name) for name, count in names.items() if count > 1 and name != "<<"]
+        if twice:
+            raise yaml.YAMLError(f"the key '{twice[0]}' is there twice{node.start_mark}")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [each for pair in node.value for each in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 _BOOL = "tag:yaml.org,2002:bool"
@@ -184,10 +236,13 @@ class Recipe:
     def read(cls, path: str | Path) -> Self:
         """Read and check a YAML file."""
         try:
-            settings = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a safe one)
+            text = read_text(local_path(path), most=_MOST_BYTES)
+            settings = yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe one)
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}. {_SHOW_EXAMPLE}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except InputError:
+            raise
+        except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError, LookupError, TypeError) as error:
             where = " ".join(str(error).split())
             raise InputError(f"{path} is not YAML: {where}. {_SHOW_EXAMPLE}") from None
         return cls.of(settings, source=str(path))

@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from finegrid.conventions import InputError
+from finegrid.conventions.documents import json_of, understood
+from finegrid.conventions.paths import within
 
 FILE = "checkpoint.safetensors"
 
@@ -80,7 +82,7 @@ def load(folder: Path, *, fingerprint: str) -> State:
     Raises:
         InputError: when there is none, it is damaged, or it belongs to another job.
     """
-    path = folder / FILE
+    path = within(folder, FILE)
     if not path.exists():
         raise InputError(
             f"there is no checkpoint in {folder}; expected {FILE} of an interrupted run; fit without resume"
@@ -98,7 +100,11 @@ def load(folder: Path, *, fingerprint: str) -> State:
             "fit without resume, or in another folder"
         )
     groups = {group: _group(tensors, group) for group in _GROUPS}
-    return State(Progress(**json.loads(metadata["progress"])), random=tensors["random"], **groups)
+    with understood(path, "delete it and fit without resume"):
+        progress = Progress(**json_of(metadata["progress"]))
+        if not all(isinstance(each, int | float) for each in vars(progress).values()):
+            raise ValueError("its counters are no numbers")
+        return State(progress, random=tensors["random"], **groups)
 
 
 def forget(folder: Path) -> None:

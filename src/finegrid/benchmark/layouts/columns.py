@@ -19,6 +19,8 @@ from finegrid.benchmark.layouts.task import LayoutTask
 from finegrid.benchmark.protocols.base import Answer, Say, Table, quiet
 from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
+from finegrid.data import open_fields
+from finegrid.data.damage import readable
 from finegrid.data.layouts import Opened
 from finegrid.pipeline.ledger import Watch
 from finegrid.training import Settings
@@ -184,8 +186,8 @@ def _entry(path: str, truth: xr.Dataset, name: str) -> xr.Dataset:
     Raises:
         InputError: when it has not the variables, times or points of the truth.
     """
-    with xr.open_dataset(path) as file:
-        found = file.load()
+    with readable(path):
+        found = open_fields(path).load()
     for variable, right in truth.data_vars.items():
         if variable not in found or found[variable].sizes != right.sizes:
             sizes = " x ".join(f"{size} {dim}" for dim, size in right.sizes.items())

@@ -21,6 +21,8 @@ from finegrid.benchmark.protocols.base import Answer, Estimate, Say, Table, quie
 from finegrid.benchmark.stations import NeighbourRidge, own_past, persistence
 from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
+from finegrid.data import open_fields
+from finegrid.data.damage import readable
 from finegrid.evaluation.averaging import Totals
 from finegrid.evaluation.sampled import Sampled, draws_of
 from finegrid.evaluation.wording import labelled
@@ -177,8 +179,8 @@ def _entry(path: str, truth: xr.Dataset, variable: str, name: str) -> Array:
     Raises:
         InputError: when it has not the times or stations of the truth.
     """
-    with xr.open_dataset(path) as file:
-        found = file.load()
+    with readable(path):
+        found = open_fields(path).load()
     if variable not in found or found[variable].sizes != truth[variable].sizes:
         sizes = " x ".join(f"{size} {dim}" for dim, size in truth[variable].sizes.items())
         raise InputError(f"the entry {name} ({path}) lacks {variable} of {sizes}; expected that of the test times")

@@ -21,6 +21,7 @@ import xarray as xr
 
 from finegrid.conventions import InputError
 from finegrid.conventions.components import nearest
+from finegrid.conventions.paths import local_path
 from finegrid.data.splits import Blocks, Indices
 
 
@@ -129,7 +130,15 @@ class Layout:
                 )
         if not self.finds(path):
             raise InputError(f"{path} is not in the layout {self.name}; expected {self.files}; check the path")
-        return self.reads(path, **options)
+        try:
+            return self.reads(path, **options)
+        except InputError:
+            raise
+        except Exception as error:  # what files of other kinds and sizes lead to
+            raise InputError(
+                f"{path} cannot be read as {self.name} ({type(error).__name__}: {str(error)[:200]}); expected "
+                f"{self.files}; a file in it is damaged or of another kind: download it again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def checked_folder(folder: str | Path) -> Path:
     Raises:
         InputError: when it is not.
     """
-    path = Path(folder).expanduser()
+    path = local_path(folder)
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}; expected the folder of a benchmark; check the path (now in {Path.cwd()})")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
 from finegrid.data.layouts.climsim_words import INPUTS, OUTPUTS, Column, apart, width
-from finegrid.data.layouts.stepwise import joined, mapped, read_step
+from finegrid.data.layouts.stepwise import joined, mapped, mapped_array, read_step
 
 PARTS = {"train": "train", "validate": "val", "test": "scoring"}
 COLUMNS, LEVELS = 384, 60
@@ -69,12 +69,11 @@ def _pair(folder: Path, part: str) -> tuple[NDArray[Any], NDArray[Any]]:
     found = []
     for side in ("input", "target"):
         path = folder / f"{part}_{side}.npy"
-        try:
-            found.append(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError) as error:
+        if not path.exists():
             raise InputError(
-                f"{path} cannot be read ({error}); expected {part}_input.npy and {part}_target.npy; download them"
-            ) from error
+                f"{path} cannot be read (no such file); expected {part}_input.npy and {part}_target.npy; download them"
+            )
+        found.append(mapped_array(path))
     if any(each.ndim != 2 for each in found) or len(found[0]) != len(found[1]):
         shapes = " and ".join(str(each.shape) for each in found)
         raise InputError(

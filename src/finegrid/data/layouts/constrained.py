@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from finegrid.conventions import InputError
 from finegrid.data.joining import along_time
 from finegrid.data.layouts.base import Layout, Opened
-from finegrid.data.layouts.stepwise import mapped
+from finegrid.data.layouts.stepwise import mapped, mapped_array
 from finegrid.data.layouts.torch_file import mapped_tensor
 from finegrid.data.patches import FIRST_YEAR
 
@@ -132,21 +132,12 @@ def _tensor(folder: Path, stem: str) -> NDArray[Any]:
     path = next((path for end in _ENDINGS if (path := folder / f"{stem}{end}").exists()), None)
     if path is None:
         raise InputError(f"{folder} lacks {stem}.pt; expected {_FILES}; download it")
-    values = mapped_tensor(path) if path.suffix == ".pt" else _array(path)
+    values = mapped_tensor(path) if path.suffix == ".pt" else mapped_array(path)
     if values.ndim not in (3, 4, 5):
         raise InputError(f"{path} has the shape {values.shape}; expected (sample, step, channel, y, x); check the file")
     if values.ndim == 3:
         return values[:, None, None]
     return values[:, None] if values.ndim == 4 else values
-
-
-def _array(path: Path) -> NDArray[Any]:
-    try:
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is no array of numbers ({error}); expected one of numpy.save; download it again"
-        ) from error
 
 
 def _factor(given: NDArray[Any], wanted: NDArray[Any], folder: Path) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
+from finegrid.data.open import checked_source
 
 _DASK: Any = dask.array  # it has no types
 Reader = Callable[[Path], NDArray[Any]]
@@ -54,6 +55,20 @@ def mapped(values: NDArray[Any], chunks: tuple[int, ...]) -> dask.array.Array:
     return lazy
 
 
+def mapped_array(path: Path) -> NDArray[Any]:
+    """The numbers of a file of numpy.save, mapped and not read; a pickle in it is refused.
+
+    Raises:
+        InputError: when it is no such file.
+    """
+    try:
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # a damaged head is parsed as Python, which fails in many ways
+        raise InputError(
+            f"{path} is no array of numbers ({error}); expected one of numpy.save; download it again"
+        ) from error
+
+
 def joined(parts: Sequence[dask.array.Array]) -> dask.array.Array:
     """Lazy arrays one after the other."""
     lazy: dask.array.Array = _DASK.concatenate(list(parts))
@@ -70,14 +85,14 @@ def read_step(path: Path, only: Sequence[str] | None = None) -> xr.Dataset:
     Raises:
         InputError: when it cannot be read.
     """
-    zarr = path.is_dir()
-    engine: Any = xr.backends.ZarrBackendEntrypoint if zarr else xr.backends.NetCDF4BackendEntrypoint
-    options = {"consolidated": (path / ".zmetadata").exists()} if zarr else {}
     try:
-        with xr.open_dataset(path, engine=engine, decode_times=False, backend_kwargs=options) as fields:
+        source, engine, options = checked_source(path)
+        with xr.open_dataset(source, engine=engine, decode_times=False, backend_kwargs=options) as fields:
             wanted = fields if only is None else fields[[name for name in only if name in fields]]
             return wanted.load()
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # the libraries have dozens of kinds
         raise InputError(
             f"{path} is damaged or truncated ({error}); expected Zarr or NetCDF; download it again"
         ) from error

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
 from finegrid.data.layouts.base import Layout, Opened, Word
-from finegrid.data.layouts.stepwise import mapped
+from finegrid.data.layouts.stepwise import mapped, mapped_array
 
 START = "2017-01-01T00"
 PLACES = {"lat": ("lat", "degrees_north"), "lon": ("lon", "degrees_east"), "alt": ("alt", "m")}
@@ -69,8 +69,8 @@ def matches(folder: Path) -> bool:
     cube = _cube_path(folder)
     if cube is not None:
         try:
-            shape = np.load(cube, mmap_mode="r", allow_pickle=False).shape
-        except (OSError, ValueError):
+            shape = mapped_array(cube).shape
+        except InputError:
             return False
         return len(shape) == 3 and shape[1] in _TABLES
     return bool(_tables(folder)) and "weather2k" in str(folder.resolve()).lower() + str(_tables(folder)[0]).lower()
@@ -135,8 +135,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _from_cube(folder: Path) -> tuple[xr.Dataset, int]:
-    path = _cube_path(folder)
-    cube = np.load(str(path), mmap_mode="r", allow_pickle=False)
+    cube = mapped_array(_cube_path(folder) or folder)
     words, hours = _TABLES[cube.shape[1]]
     fields = {}
     for index, word in enumerate(words.values(), start=len(PLACES)):

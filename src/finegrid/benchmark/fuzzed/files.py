@@ -1,65 +1,41 @@
-"""What is fuzzed: every reader of files that others may have made, with a small file that is good."""
+"""Files of fields, and what else is read beside fields: the recipe, weights, tensors, logs."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from finegrid.benchmark.leaderboard import Entry, Leaderboard
+from finegrid.benchmark.fuzzed.base import Reader, small_fields
+from finegrid.conventions import harmonise
 from finegrid.data import open_fields, write
-from finegrid.data.coarsen import coarsen
 from finegrid.data.damage import readable
 from finegrid.data.layouts.torch_file import mapped_tensor
-from finegrid.data.synthetic import Climate, generate
-from finegrid.downscalers import Ridge, load
-from finegrid.pipeline.guarding import guard_of, learn
+from finegrid.evaluation.report import read_training_log
+from finegrid.grids import Grid, Operator
 from finegrid.pipeline.recipe import Recipe
-from finegrid.training.checkpoint import Progress, State, save
-from finegrid.training.checkpoint import load as load_state
 
 # Bytes of fields that are read whole; larger ones are read in blocks, of which the first will do.
 _WHOLE = 50_000_000
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A way in.
-
-    Attributes:
-        make: writes a good file or folder beside a path without suffix, and says where.
-        read: reads one.
-        checked: whether changes must be noticed.
-    """
-
-    make: Callable[[Path], Path]
-    read: Callable[[Path], Any]
-    checked: bool = False
-
-
-def _fields(times: int = 4) -> xr.Dataset:
-    return generate(Climate(), shape=(8, 8), times=times, seed=0)
-
-
 def _written(suffix: str) -> Callable[[Path], Path]:
-    return lambda path: write(_fields(), path.with_suffix(suffix))
+    return lambda path: write(small_fields(), path.with_suffix(suffix))
 
 
 def _classic(path: Path) -> Path:
     target = path.with_suffix(".nc")
-    fields = _fields().drop_encoding()
+    fields = small_fields().drop_encoding()
     encoding = {str(name): {"dtype": "float32"} for name in fields.data_vars}
     fields.to_netcdf(target, format="NETCDF3_CLASSIC", encoding=encoding)
     return target
 
 
 def _zipped(path: Path) -> Path:
-    write(_fields(), path.with_suffix(".zarr"))
+    write(small_fields(), path.with_suffix(".zarr"))
     shutil.make_archive(str(path), "zip", path.with_suffix(".zarr"))
     shutil.rmtree(path.with_suffix(".zarr"))
     return path.with_suffix(".zip")
@@ -68,7 +44,7 @@ def _zipped(path: Path) -> Path:
 def _tiff(path: Path) -> Path:
     import rioxarray  # noqa: F401
 
-    bands = _fields().tas.rename(lat="y", lon="x").drop_encoding().astype("float32")
+    bands = small_fields().tas.rename(lat="y", lon="x").drop_encoding().astype("float32")
     bands.rio.write_crs("EPSG:4326").rio.to_raster(path.with_suffix(".tif"))
     return path.with_suffix(".tif")
 
@@ -84,28 +60,6 @@ def _read_fields(path: Path) -> str:
 def _recipe(path: Path) -> Path:
     target = path.with_suffix(".yaml")
     target.write_text(Recipe.example(), encoding="utf-8")
-    return target
-
-
-def _model(path: Path) -> Path:
-    fine = _fields(times=40)[["tas"]]
-    coarse = coarsen(fine, 4)
-    model = Ridge(half_widths=(1,), penalties=(1.0,)).fit(coarse, fine)
-    model.save(path)
-    learn(model, coarse, path, seasonal=False)
-    return path
-
-
-def _used(path: Path) -> str:
-    model = load(path)
-    guard_of(path, model)
-    made = model.predict(coarsen(_fields()[["tas"]], 4))
-    return str(np.asarray(made.tas.values).tobytes().hex()[:4000])
-
-
-def _leaderboard(path: Path) -> Path:
-    target = path.with_suffix(".json")
-    Leaderboard((Entry("task", "last fifth", "ridge", {"tas": {"rmse": {"value": 1.0}}}),)).write(target)
     return target
 
 
@@ -133,24 +87,46 @@ def _grib(path: Path) -> Path:
     return path.with_suffix(".grib")
 
 
-def _state(path: Path) -> Path:
-    import torch
+def _sharded(path: Path) -> Path:
+    encoding = {name: {"chunks": (1, 4, 4), "shards": (2, 8, 8)} for name in ("tas", "pr")}
+    fields = small_fields()[["tas", "pr"]].drop_encoding()
+    fields.to_zarr(path.with_suffix(".zarr"), zarr_format=3, consolidated=True, encoding=encoding)
+    return path.with_suffix(".zarr")
 
-    weights = {"w": torch.ones(3)}
-    save(State(Progress(steps=3), weights, weights, {}), path, fingerprint="job")
-    return path
+
+def _second_format(path: Path) -> Path:
+    small_fields().drop_encoding().to_zarr(path.with_suffix(".zarr"), zarr_format=2, consolidated=True)
+    return path.with_suffix(".zarr")
 
 
-READERS: dict[str, Reader] = {
+def _weights(path: Path) -> Path:
+    fine = Grid.of(harmonise(small_fields())[0])
+    return Operator.conservative(fine, fine.coarsened(2)).write(path.with_suffix(".nc"))
+
+
+def _read_weights(path: Path) -> str:
+    fine = Grid.of(harmonise(small_fields())[0])
+    return str(Operator.read(path, fine, fine.coarsened(2)))
+
+
+def _log(path: Path) -> Path:
+    rows = [{"step": step, "loss": 1 / (1 + step), "validation_loss": 0.5, "seconds": 1.0} for step in range(9)]
+    lines = map(json.dumps, rows)
+    path.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path.with_suffix(".jsonl")
+
+
+FILES: dict[str, Reader] = {
     "netcdf": Reader(_written(".nc"), _read_fields),
     "netcdf-classic": Reader(_classic, _read_fields),
     "zarr": Reader(_written(".zarr"), _read_fields),
+    "zarr-2": Reader(_second_format, _read_fields),
+    "zarr-shards": Reader(_sharded, _read_fields),
     "zarr-zip": Reader(_zipped, _read_fields),
     "grib": Reader(_grib, _read_fields),
     "geotiff": Reader(_tiff, _read_fields),
     "recipe": Reader(_recipe, lambda path: Recipe.read(path).to_dict()),
-    "model": Reader(_model, _used, checked=True),
-    "checkpoint": Reader(_state, lambda path: load_state(path, fingerprint="job").progress),
+    "weights": Reader(_weights, _read_weights),
     "torch-tensor": Reader(_tensor, lambda path: str(mapped_tensor(path).sum())),
-    "leaderboard": Reader(_leaderboard, Leaderboard.read),
+    "training-log": Reader(_log, read_training_log),
 }
