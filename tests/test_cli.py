@@ -103,6 +103,7 @@ VERBS = [
     "guard",
     "attribute",
     "regrid",
+    "export",
 ]
 
 

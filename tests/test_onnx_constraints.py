@@ -70,7 +70,7 @@ class Every(torch.nn.Module):
         return torch.stack([part.project(fine, coarse, self.mean) for part in self.parts], dim=1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_hard_constraint_conserves_in_a_plain_runtime(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -215,7 +215,7 @@ BACKBONES = {  # resnet runs in the test below
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("backbone", BACKBONES.values(), ids=BACKBONES.keys())
 def test_every_backbone_runs_around_the_earth_in_a_plain_runtime(backbone, tmp_path, winds):
     coarse, truth = winds
@@ -227,7 +227,7 @@ def test_every_backbone_runs_around_the_earth_in_a_plain_runtime(backbone, tmp_p
         assert_same(plain_answer(path, feeds), predicted(model, part))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_network_on_ridge_with_all_that_it_can_see_runs_from_its_metadata_alone(tmp_path, coarse, fine):
     options = {"frames": (-1, 0), "cycles": ("hour", "day_of_year"), "transforms": {"pr": "log1p"}}
     model = fg.NeuralDownscaler(backbone=RESNET, networks=2, constraint="natural", settings=QUICK, **options)
@@ -259,7 +259,7 @@ def test_a_network_on_ridge_with_all_that_it_can_see_runs_from_its_metadata_alon
         assert channel["units"] == fine[channel["name"]].units
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.data
 def test_real_rain_and_temperature_on_a_rotated_grid_are_exported(tmp_path, data_dir):
     truth = samples.open("racmo-iberia")[["tas", "pr"]].isel(time=slice(300), rlat=slice(28), rlon=slice(28))

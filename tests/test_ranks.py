@@ -30,12 +30,12 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-def fitted(files: Path, out: Path, *launcher: str) -> subprocess.CompletedProcess[str]:
+def fitted(files: Path, out: Path, *launcher: str, shard: bool = False) -> subprocess.CompletedProcess[str]:
     recipe = out.with_suffix(".yaml")
     recipe.write_text(
         f"data: {{coarse: {files / 'coarse.nc'}, fine: {files / 'fine.nc'}}}\n"
         "downscaler: {name: neural, backbone: {name: resnet, width: 8, depth: 1, dropout: 0.0}, mean: ridge}\n"
-        f"training: {{budget: null, steps: 40, batch: 13, patience: null, patch: 2}}\n"
+        f"training: {{budget: null, steps: 40, batch: 13, patience: null, patch: 2, shard: {str(shard).lower()}}}\n"
     )
     command = [*launcher, "-m", "finegrid", "fit", str(recipe), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -45,18 +45,27 @@ def fitted(files: Path, out: Path, *launcher: str) -> subprocess.CompletedProces
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def test_two_ranks_have_the_loss_curve_of_one(files: Path, tmp_path: Path) -> None:
-    one = fitted(files, tmp_path / "one", sys.executable)
-    two = fitted(files, tmp_path / "two", *TWO)
-    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
-    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("one", "two")]
+@pytest.fixture(scope="module")
+def one(files: Path, tmp_path_factory) -> Path:
+    """What one process makes."""
+    model = tmp_path_factory.mktemp("one") / "model"
+    done = fitted(files, model, sys.executable)
+    assert done.returncode == 0, done.stderr
+    return model
+
+
+@pytest.mark.parametrize("shard", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_two_ranks_have_the_loss_curve_of_one(shard: bool, files: Path, one: Path, tmp_path: Path) -> None:
+    two = fitted(files, tmp_path / "two", *TWO, shard=shard)
+    assert two.returncode == 0, two.stderr
+    logs = [(model / "log.jsonl").read_text().splitlines() for model in (one, tmp_path / "two")]
     curves = [[json.loads(line) for line in lines] for lines in logs]
     assert len(curves[0]) == len(curves[1]) == 40
     for key in ("loss", "validation_loss"):
         np.testing.assert_allclose([each[key] for each in curves[0]], [each[key] for each in curves[1]], rtol=1e-4)
     assert two.stdout.count("The model is in") == 1  # the other rank says nothing
     coarse = open_fields(files / "coarse.nc")
-    made: list[xr.Dataset] = [load(tmp_path / name).predict(coarse) for name in ("one", "two")]
+    made: list[xr.Dataset] = [load(model).predict(coarse) for model in (one, tmp_path / "two")]
     np.testing.assert_allclose(made[0].tas, made[1].tas, atol=1e-3)
 
 

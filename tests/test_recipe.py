@@ -56,6 +56,12 @@ def test_the_recipe_of_the_documentation_is_read(tmp_path: Path):
     assert job.training.budget == 300
 
 
+@pytest.mark.parametrize("odd", [0.5, [{"tas": "t2m"}], [1.5]])
+def test_variables_that_are_no_names_are_refused_in_words(odd) -> None:
+    with pytest.raises(InputError, match=r"data\.variables"):
+        recipe(data={**FILES, "variables": odd})
+
+
 def test_a_list_of_variables_means_the_same_names_on_both_sides():
     assert recipe(data={**FILES, "variables": ["t2m"]}).data.variables == {"t2m": "t2m"}
 

@@ -82,9 +82,7 @@ def load(
             )
         table = {"name": described["name"], **described["options"]}
         calibrator: Either = build(table, calibrators, "calibrator")
-        facts = dict(described["facts"])
-        facts["model"] = str(facts["model"])
-        return calibrator.remember(described["variables"], arrays_of(content)), facts
+        return calibrator.remember(described["variables"], arrays_of(content)), dict(described["facts"])
 
 
 def _read(folder: Path, stem: str) -> tuple[dict[str, Any], bytes]:

@@ -61,9 +61,10 @@ class Calibration:
         if not stored.exists(folder):
             return None
         calibrator, facts = stored.load(folder, CALIBRATORS)
-        if facts["model"] != downscaler.digest:
+        maker = str(facts.get("model"))
+        if maker != downscaler.digest:
             raise InputError(
-                f"got a calibration in {folder} that was made for another model ({facts['model'][:12]}...); expected "
+                f"got a calibration in {folder} that was made for another model ({maker[:12]}...); expected "
                 f"one for this ({downscaler.digest[:12]}...); calibrate again: finegrid calibrate {folder} --on ..."
             )
         return cls(downscaler, calibrator, facts)

@@ -109,7 +109,9 @@ class Honesty:
         facts = self.calibration.facts
         return {
             "finegrid_calibration": f"{self.calibration.calibrator.name}, fitted on {facts['period']}",
-            "finegrid_guarantee": facts["guarantee"] if self.level is not None else "none for members",
+            "finegrid_guarantee": str(facts.get("guarantee", "not stated"))
+            if self.level is not None
+            else "none for members",
         }
 
 
@@ -163,7 +165,7 @@ def _events(model: str | Path | Downscaler, downscaler: Downscaler, members: int
             "run finegrid calibrate model/ --on 2001/2005 --event pr=10 first"
         )
     calibrator, facts = stored.load(model, EVENT_CALIBRATORS, stored.EVENTS)
-    if facts["model"] != downscaler.digest:
+    if facts.get("model") != downscaler.digest:
         raise InputError(
             f"got chances in {model} that were made for another model; expected those of this one; run finegrid "
             "calibrate again with --event"

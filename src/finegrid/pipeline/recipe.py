@@ -104,7 +104,8 @@ def _several(value: Any) -> Any:
 
 def _pairs_of_names(value: Any) -> Any:
     names = _several(value)
-    return names if isinstance(names, Mapping) or names is None else {name: name for name in names}
+    listed = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return {name: name for name in names} if listed else names
 
 
 def _table(value: Any) -> Any:

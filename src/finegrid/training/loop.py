@@ -38,6 +38,7 @@ from finegrid.training.log import Log
 from finegrid.training.ranks import Ranks
 from finegrid.training.schedule import SCHEDULES
 from finegrid.training.settings import Settings
+from finegrid.training.states import restore, state_of, whole
 
 _JUDGEMENTS = 50
 _TRIALS = 6
@@ -108,8 +109,9 @@ def train(
     else:
         run.progress.steps = int(ranks.agreed(run.planned_steps()))
     folder, progress = (folder, progress) if ranks.own == 0 else (None, False)
+    state = run.state()
     if folder is not None and not resume:
-        checkpoint.save(run.state(), folder, fingerprint=fingerprint)  # a killed run has as many steps when it goes on
+        checkpoint.save(state, folder, fingerprint=fingerprint)  # a killed run has as many steps when it goes on
     done, steps, events = run.progress.step, run.progress.steps, settings.tensorboard
     with Log(folder, steps=steps, start=done, bar=progress, tensorboard=events) as log, HeldBack() as ctrl_c:
         try:
@@ -119,10 +121,11 @@ def train(
                 raise
             if isinstance(stop, Diverged):
                 raise divergence.kept(stop, run.good, folder, fingerprint) from None
-            checkpoint.save(run.state(), folder, fingerprint=fingerprint)
+            checkpoint.save(run.kept(), folder, fingerprint=fingerprint)
             raise Interrupted(f"stopped at step {run.progress.step} of {run.progress.steps}") from None
+    state = run.state()
     if folder is not None:
-        checkpoint.save(run.state(), folder, fingerprint=fingerprint)
+        checkpoint.save(state, folder, fingerprint=fingerprint)
     run.finish(judged is not None)
     return run.outcome(log, judged is not None)
 
@@ -131,13 +134,13 @@ class _Run:
     """Weights, optimiser and counters of one run."""
 
     def __init__(self, head: Head, samples: Source, settings: Settings, device: torch.device, ranks: Ranks) -> None:
-        self.head, self.samples, self.settings, self.device, self.ranks = head, samples, settings, device, ranks
+        self.whole, self.samples, self.settings, self.device, self.ranks = head, samples, settings, device, ranks
         self.average = copy.deepcopy(head).eval()
-        self.mean_loss = ranks.wrapped(head)
+        self.head, self.mean_loss = ranks.learning(head, shard=settings.shard)
         self.best: dict[str, Tensor] = {}
         self.good: State | None = None
         self.optimiser = torch.optim.AdamW(
-            head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.head.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.progress = Progress(steps=settings.steps or 0)
         self._halves = settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
@@ -146,7 +149,7 @@ class _Run:
         """Steps that fit the budget, by the time of trial steps on a copy."""
         if self.settings.budget is None:
             return self.settings.steps or 1
-        trial = _Run(copy.deepcopy(self.head), self.samples, self.settings, self.device, self.ranks)
+        trial = _Run(copy.deepcopy(self.whole), self.samples, self.settings, self.device, self.ranks)
         trial.progress.steps = 1000
         times = []
         random = torch.get_rng_state()
@@ -173,7 +176,7 @@ class _Run:
                 self._judge(log, validation, torch.stack(losses).mean().item())
                 losses = []
             if folder is not None and now - saved > 60 * self.settings.checkpoint_minutes:
-                checkpoint.save(self.state(), folder, fingerprint=fingerprint)
+                checkpoint.save(self.kept(), folder, fingerprint=fingerprint)
                 saved = now
             ctrl_c.release()
 
@@ -188,6 +191,7 @@ class _Run:
         rate = SCHEDULES[settings.schedule](progress.step, progress.steps, settings.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = settings.learning_rate * rate
+        before = self.state().copied() if progress.step % self.every == 0 else None
         fine, given, place = self.samples.batch(progress.step, size=settings.batch, seed=settings.seed)
         self.head.moved(place)
         if settings.mixup:
@@ -198,11 +202,10 @@ class _Run:
             loss = share * self.mean_loss(fine, given)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip or float("inf"))
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.head.parameters(), settings.clip or float("inf")))
         loss = self.ranks.mean(loss.detach())
         check_finite(loss, norm, progress.step, settings)
-        if progress.step % self.every == 0:
-            self.good = self.state().copied()
+        self.good = before or self.good
         self.optimiser.step()
         self._follow()
         progress.step += 1
@@ -214,7 +217,7 @@ class _Run:
         done = self.progress.step
         decay = min(self.settings.ema, (1 + done) / (10 + done))
         averaged = [each.detach() for each in self.average.parameters()]
-        current = [each.detach() for each in self.head.parameters()]
+        current = [whole(each.detach()) for each in self.head.parameters()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     @torch.no_grad()
@@ -260,34 +263,26 @@ class _Run:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def state(self) -> State:
-        """What a checkpoint holds."""
-        moments = {
-            f"{index}/{name}": torch.as_tensor(value)
-            for index, each in self.optimiser.state_dict()["state"].items()
-            for name, value in each.items()
-        }
-        return State(self.progress, self.head.state_dict(), self.average.state_dict(), self.best, moments)
+        """What a checkpoint holds; where weights are shared out, every rank has to ask."""
+        return state_of(self.progress, self.head, self.average, self.best, self.optimiser)
 
-    @torch.no_grad()
+    def kept(self) -> State:
+        """What one rank can save on its own: where weights are shared out, the state of the last judgement."""
+        return self.good if self.head is not self.whole and self.good is not None else self.state()
+
     def restore(self, state: State) -> None:
         """Go back to a saved state."""
-        self.head.load_state_dict(dict(state.weights))
-        self.average.load_state_dict(dict(state.average))
+        restore(state, self.head, self.average, self.optimiser)
         self.best = {name: each.to(self.device) for name, each in state.best.items()}
         self.progress = state.progress
-        known = self.optimiser.state_dict()
-        for key, value in state.moments.items():
-            index, name = key.split("/")
-            known["state"].setdefault(int(index), {})[name] = value
-        self.optimiser.load_state_dict(known)
         torch.set_rng_state(state.random)
 
     @torch.no_grad()
     def finish(self, judged: bool) -> None:
         """Leave the weights in the head that are to be used."""
         self._counted()
-        self.head.load_state_dict(self.best if judged and self.best else self.average.state_dict())
-        self.head.eval()
+        self.whole.load_state_dict(self.best if judged and self.best else self.average.state_dict())
+        self.whole.eval()
 
     def outcome(self, log: Log, judged: bool) -> Outcome:
         """The run in numbers."""

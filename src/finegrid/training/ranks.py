@@ -8,11 +8,16 @@ one writes checkpoints and logs. Which samples belong to a step does not depend 
 
     torchrun --nproc-per-node 2 -m finegrid fit recipe.yaml --out model/
 
-Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020.
+With `training: {shard: true}` every rank holds a part of weights, gradients and moments and they are put together for
+each step (FSDP2), so that networks may be larger than the memory of one device; the averaged weights are whole.
+
+Sources: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020; Zhao et al.,
+"PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel", VLDB 2023.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from dataclasses import dataclass
@@ -61,14 +66,26 @@ class Ranks:
         """Whether this process is the one that writes."""
         return int(os.environ.get("RANK", "0")) == 0
 
-    def wrapped(self, head: Head) -> nn.Module:
-        """The mean loss of a head, whose gradients are those of all ranks."""
+    def learning(self, head: Head, *, shard: bool) -> tuple[Head, nn.Module]:
+        """The head that learns, and its mean loss, whose gradients are those of all ranks.
+
+        Args:
+            head: the head, which is whole on every rank.
+            shard: whether another one learns in its place, of whose weights, gradients and moments every rank holds a
+                part.
+        """
+        if self.count > 1 and shard:
+            from torch.distributed.fsdp import fully_shard
+
+            head = copy.deepcopy(head).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            fully_shard(parted := MeanLoss(head))
+            return head, parted
         loss = MeanLoss(head)
         if self.count == 1:
-            return loss
+            return head, loss
         with warnings.catch_warnings():  # some heads leave out networks in some steps
             warnings.simplefilter("ignore")
-            return DistributedDataParallel(loss, find_unused_parameters=True)
+            return head, DistributedDataParallel(loss, find_unused_parameters=True)
 
     def part(self, fine: Tensor, given: Conditions) -> tuple[Tensor, Conditions, float]:
         """The samples of this rank, and the factor of their mean loss."""

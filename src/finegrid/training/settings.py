@@ -25,6 +25,7 @@ class Settings:
     `patch` is the side, in coarse cells, of the windows of the domain that a step sees of an archive that is read piece
     by piece (None: whole fields, in memory); windows are drawn by area, or lowlands, hills and mountains alike with
     `balance: elevation`.
+    `shard` shares weights, gradients and moments out among the processes of torchrun (`ranks`).
     `tensorboard` also writes events for TensorBoard beside the log.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     device: str = "auto"
     seed: NonNegativeInt = 0
     checkpoint_minutes: PositiveFloat = 5.0
+    shard: bool = False
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
