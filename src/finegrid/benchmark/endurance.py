@@ -34,7 +34,7 @@ from finegrid.training import Settings
 
 _TASK, _OTHERWISE = "era5-uk-t2m-x4", "synthetic-x4"
 _NETWORKS = ("resnet-on-ridge", "unet-on-ridge", "srresnet-on-ridge")
-_TIMES, _BLOCK, _TURNS = {"resnet-on-ridge": 16_384, "unet-on-ridge": 8_192, "srresnet-on-ridge": 2_048}, 512, 3
+_TIMES, _BLOCK, _TURNS = {"resnet-on-ridge": 16_384, "unet-on-ridge": 8_192, "srresnet-on-ridge": 8_192}, 512, 3
 _SHARE = 0.8
 _MANNERS: dict[str, dict[str, Any]] = {
     "float32": {},

@@ -159,7 +159,7 @@ class Downscaler(ABC):
 
     def times_at_once(self, members: int) -> int:
         """How many times `blocks` predicts together."""
-        return max(1, min(512, _BLOCK_VALUES // (self.domain.grid.size * len(self.domain.outputs) * members)))
+        return max(1, min(2048, _BLOCK_VALUES // (self.domain.grid.size * len(self.domain.outputs) * members)))
 
     def read(self, coarse: xr.Dataset, *, source: str = "input", reference: xr.Dataset | None = None) -> xr.Dataset:
         """Coarse fields as the downscaler works with them: on its cells, in its units, adjusted; lazily."""
