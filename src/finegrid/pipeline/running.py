@@ -14,6 +14,7 @@ from finegrid.data.working import ahead
 from finegrid.pipeline.assembly import Assembly
 from finegrid.pipeline.blocks import Blocks, Drawn, Plan, outline, sum_of
 from finegrid.pipeline.manifest import Record
+from finegrid.pipeline.memory import steady
 from finegrid.pipeline.stopping import Stop
 from finegrid.pipeline.turns import in_turn
 
@@ -88,7 +89,7 @@ class Running:
             self._keep(assembly, record, values)
 
         numbers = [number for number in self._left(assembly) if first is None or number != first.number]
-        with in_turn(keep) as put, closing(ahead(self.fields, numbers)) as reads:
+        with in_turn(keep) as put, closing(ahead(self.fields, numbers)) as reads, steady() as collect:
             if first is not None:
                 put(first)
             for number in numbers:
@@ -96,6 +97,7 @@ class Running:
                 with self.stop.at_once():
                     drawn = self.draw(number, next(reads))
                 put(drawn)
+                collect()
 
     def elsewhere(self, assembly: Assembly, made: Made) -> None:
         """Have others make what is left."""
