@@ -85,6 +85,7 @@ def test_tables_and_the_picture(study, tmp_path):
     assert study.to_dict()["gaps"][0]["alignment"] == NONE
 
 
+@pytest.mark.long
 def test_a_second_study_fits_nothing(tmp_path, monkeypatch):
     task = replace(TASK, regions=replace(REGIONS, train=("alpine", "maritime")))
     first = regions(task, ["bicubic+multiplicative"], out=tmp_path)

@@ -86,7 +86,7 @@ def test_members_have_the_mean_and_nearly_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.4 * toy.covariance.norm()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     trained = heads_toy.fitted(head(toy.problem), toy, steps=300)
