@@ -83,3 +83,12 @@ def _cf_dataset(*, lat: np.ndarray, lon: np.ndarray, t2m: np.ndarray, pr: np.nda
         },
         attrs={"Conventions": "CF-1.11", "title": "toy fields"},
     )
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a scheduler whose two workers are threads of this process: they start at once."""
+    distributed = pytest.importorskip("distributed")
+    quiet = {"dashboard_address": ":0", "silence_logs": False}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **quiet) as found:
+        yield found.scheduler_address

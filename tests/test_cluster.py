@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,14 +49,6 @@ def files(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(base, "_BLOCK_VALUES", STEPS * CELLS)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """The address of a scheduler whose two workers are threads of this process: they start at once."""
-    quiet = {"dashboard_address": ":0", "silence_logs": False}
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **quiet) as found:
-        yield found.scheduler_address
 
 
 def assert_same(path: str, other: str) -> None:

@@ -50,14 +50,6 @@ def files(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """The address of a scheduler whose two workers are threads of this process: they start at once."""
-    quiet = {"dashboard_address": ":0", "silence_logs": False}
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", **quiet) as found:
-        yield found.scheduler_address
-
-
 def test_workers_find_the_scores_that_one_process_finds(files: Path, scheduler: str) -> None:
     made, fine, coarse = (open_fields(f"{name}.nc") for name in ("made", "later_fine", "later_coarse"))
     how = {"coarse": coarse, "metrics": "all", "indices": "all"}
