@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -18,7 +19,9 @@ from finegrid.data.coarsen import coarsen
 from finegrid.data.synthetic import Climate, generate
 from finegrid.downscalers import load
 from finegrid.heads import Conditions
+from finegrid.training.checkpoint import Progress
 from finegrid.training.ranks import Ranks
+from finegrid.training.states import restore, state_of
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,26 @@ def test_one_process_is_the_first_and_only_one(monkeypatch) -> None:
     assert Ranks.is_first() and Ranks.joined(torch.device("cpu")) == Ranks()
     monkeypatch.setenv("RANK", "1")
     assert not Ranks.is_first()
+
+
+def test_a_head_that_is_shared_out_has_parts_and_its_state_is_whole(tmp_path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        whole = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last))
+        head, _ = Ranks(0, 2).learning(whole, shard=True)
+        assert head is not whole and all(hasattr(each, "full_tensor") for each in head.parameters())
+        assert not any(hasattr(each, "full_tensor") for each in whole.parameters())
+        optimiser = torch.optim.AdamW(head.parameters())
+        sum(each.square().sum() for each in head.parameters()).backward()
+        optimiser.step()
+        state = state_of(Progress(steps=3), head, copy.deepcopy(whole), {}, optimiser).copied()
+        assert not any(hasattr(each, "full_tensor") for each in (*state.weights.values(), *state.moments.values()))
+        other, _ = Ranks(0, 2).learning(whole, shard=True)
+        fresh = torch.optim.AdamW(other.parameters())
+        restore(state, other, copy.deepcopy(whole), fresh)
+        again = state_of(Progress(steps=3), other, whole, {}, fresh)
+        for name in ("weights", "moments"):
+            one, two = getattr(state, name), getattr(again, name)
+            assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one) and one
+    finally:
+        torch.distributed.destroy_process_group()

@@ -9,6 +9,7 @@ import pytest
 from finegrid.calibration import store as stored
 from finegrid.conventions import InputError
 from finegrid.data import coarsen, open_fields, synthetic
+from finegrid.data.working import Workers
 from finegrid.downscalers import base, load, method
 from finegrid.evaluation import evaluate
 from finegrid.evaluation.indices import series
@@ -50,12 +51,24 @@ def files(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
+def noted(workers: Workers, asked: list[str]) -> Workers:
+    """The same workers, and what they are asked to read."""
+
+    def called(read, work, pieces):
+        asked.append(getattr(read, "__qualname__", ""))
+        return workers(read, work, pieces)
+
+    return called
+
+
 def test_workers_find_the_scores_that_one_process_finds(files: Path, scheduler: str) -> None:
     made, fine, coarse = (open_fields(f"{name}.nc") for name in ("made", "later_fine", "later_coarse"))
     how = {"coarse": coarse, "metrics": "all", "indices": "all"}
     alone = evaluate(made, fine, **how)
+    asked: list[str] = []
     with connected(2, scheduler) as client:
-        shared = evaluate(made, fine, workers=workers_of(client), **how)
+        shared = evaluate(made, fine, workers=noted(workers_of(client), asked), **how)
+    assert {"Piece.read", "Rows.read", "Around.read"} <= set(asked)
     assert len(alone.indices) > 10 and len(alone.scores) > 30
     assert alone.to_dict() == shared.to_dict()
 
@@ -68,6 +81,11 @@ def test_workers_draw_the_members_that_a_calibrator_learns_from(
     monkeypatch.setattr(choosing, "_OF_MEMBERS", choosing._OF_MEMBERS[:2])
     steps: list[tuple[int, int]] = []
     alone = calibrate("model", **how)
+    asked: list[str] = []
+    for place in ("calibrate", "events"):
+        monkeypatch.setattr(
+            f"finegrid.pipeline.{place}.workers_of", lambda client: noted(workers_of(client), asked) if client else None
+        )
     shared = calibrate("other", scheduler=scheduler, progress=lambda *at: steps.append(at), **how)
     assert (alone.words, alone.judged.keys()) == (shared.words, shared.judged.keys()) and alone.judged
     assert steps[-1] == (TIMES - LEARNT, TIMES - LEARNT) and len(steps) > 5
@@ -79,8 +97,11 @@ def test_workers_draw_the_members_that_a_calibrator_learns_from(
         first.pr.values.tobytes() == second.pr.values.tobytes()
         and first.pr.values.tobytes() != made.pr.values.tobytes()
     )
-    assert stored.exists("other")
+    assert stored.exists("other") and asked == ["Seen.read", "made"]
+    asked.clear()
     said = calibrate_events("other", {"pr": 5.0}, scheduler=scheduler, **how)
+    assert asked == ["Seen.read"]
+    monkeypatch.setattr("finegrid.pipeline.events.workers_of", workers_of)
     assert said == calibrate_events("model", {"pr": 5.0}, **how)
 
 

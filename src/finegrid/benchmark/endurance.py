@@ -9,30 +9,26 @@ from __future__ import annotations
 import gc
 import json
 import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import xarray as xr
 
 from finegrid.backbones.manner import Manner
+from finegrid.benchmark.faults import _long, _record, _task
 from finegrid.benchmark.figures import Bench, Figure
-from finegrid.benchmark.task import Task
-from finegrid.benchmark.tasks import find_task
+from finegrid.benchmark.speed import apart
 from finegrid.data import coarsen, open_fields, synthetic, write
 from finegrid.downscalers import NeuralDownscaler, load, method
+from finegrid.downscalers.neural import _CELLS
 from finegrid.evaluation import evaluate
 from finegrid.pipeline.calibrate import calibrate
 from finegrid.pipeline.downscale import downscale
 from finegrid.pipeline.naming import named
 from finegrid.training import Settings
 
-_TASK, _OTHERWISE = "era5-uk-t2m-x4", "synthetic-x4"
 _NETWORKS = ("resnet-on-ridge", "unet-on-ridge", "srresnet-on-ridge")
 _TIMES, _BLOCK, _TURNS = {"resnet-on-ridge": 16_384, "unet-on-ridge": 8_192, "srresnet-on-ridge": 8_192}, 512, 3
 _SHARE = 0.8
@@ -52,7 +48,7 @@ def throughput(bench: Bench) -> list[Figure]:
     for name in _NETWORKS:
         folder = bench.out / "throughput" / name
         _prepared(folder, name, _TIMES[name])
-        told = _apart("rates", folder)
+        told = _told("rates", folder)
         bare, whole = max(told["bare"]), max(told["whole"])
         words = f"{100 * whole / bare:.0f} % ({whole:.0f} against {bare:.0f} frames a second)"
         title = f"from file to file against the bare network, {name}"
@@ -81,7 +77,7 @@ def manners(bench: Bench) -> list[Figure]:
     for name in _NETWORKS:
         folder = bench.out / "throughput" / name
         _prepared(folder, name, _TIMES[name])
-        told = {key: _apart("manner", folder, json.dumps(how)) for key, how in _MANNERS.items()}
+        told = {key: _told("manner", folder, json.dumps(how)) for key, how in _MANNERS.items()}
         plain = told["float32"]["rate"]
         parts = [
             f"{key} {each['rate'] / plain:.2f} times as fast, {each['first']:.0f} s before the first answer, "
@@ -113,7 +109,7 @@ def manner(folder: str, how: str) -> str:
 
 def soak(bench: Bench) -> list[Figure]:
     """Two hundred cycles of all that a service does every day, in one process: memory and open files."""
-    told = _apart("cycles", bench.out / "soak")
+    told = _told("cycles", bench.out / "soak")
     settled, last = told["memory"][_SETTLED], max(told["memory"][-10:])
     files = max(told["files"][_SETTLED:]) - told["files"][_SETTLED]
     words = (
@@ -164,8 +160,6 @@ def _resident() -> int:
 
 def _batches(model: Any, place: Path) -> list[Any]:
     """What networks see of a block of times, in batches as large as those of a job."""
-    from finegrid.downscalers.neural import _CELLS
-
     some = model.read(open_fields(place / "coarse.nc").isel(time=slice(0, _BLOCK))).load()
     plan, head = model._trained
     given = plan.conditions(some, model.conservation.given(some), model._reference(some))
@@ -196,25 +190,10 @@ def _prepared(folder: Path, name: str, times: int) -> None:
     if isinstance(model, NeuralDownscaler):
         model = replace(model, settings=settings)
     model.fit(*(each.isel({_record(each): slice(0, 200)}) for each in (coarse, fine))).save(folder / "model")
-    stamps = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "h")
-    record = _record(coarse)
-    long = coarse.isel({record: np.arange(times) % coarse.sizes[record]}).assign_coords({record: stamps})
-    write(long, folder / "coarse.nc")
+    write(_long(coarse, times), folder / "coarse.nc")
 
 
-def _task() -> Task:
-    task = find_task(_TASK)
-    return task if task.available else find_task(_OTHERWISE)
-
-
-def _record(fields: xr.Dataset) -> str:
-    return str(next(dim for dim in fields.dims if fields[dim].dtype.kind == "M"))
-
-
-def _apart(function: str, *arguments: object) -> dict[str, Any]:
+def _told(function: str, *arguments: object) -> dict[str, Any]:
     """What a function of this module says, in a process of its own."""
-    code = f"import sys\nfrom finegrid.benchmark.endurance import {function}\nprint({function}(*sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    told: dict[str, Any] = json.loads(out.splitlines()[-1])
+    told: dict[str, Any] = json.loads(apart(__name__, function, *arguments))
     return told

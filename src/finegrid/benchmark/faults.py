@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from finegrid.benchmark.figures import Bench, Figure
+from finegrid.benchmark.speed import apart
 from finegrid.benchmark.task import Task
 from finegrid.benchmark.tasks import find_task
 from finegrid.data import write
@@ -127,11 +128,14 @@ def _prepared(bench: Bench, method: str, times: int) -> Path:
     folder.mkdir(parents=True)
     coarse, fine = material.at(material.learning)
     named(method, variables=task.variables).fit(coarse, fine).save(folder / "model")
-    index = np.arange(times) % coarse.sizes[_record(coarse)]
-    stamps = np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "h")
-    long = coarse.isel({_record(coarse): index}).assign_coords({_record(coarse): stamps})
-    write(long, folder / "coarse.nc")
+    write(_long(coarse, times), folder / "coarse.nc")
     return folder
+
+
+def _long(coarse: xr.Dataset, times: int) -> xr.Dataset:
+    """So many hours of a record, again and again."""
+    record, stamps = _record(coarse), np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "h")
+    return coarse.isel({record: np.arange(times) % coarse.sizes[record]}).assign_coords({record: stamps})
 
 
 def _task() -> Task:
@@ -187,9 +191,7 @@ def _rate(folder: Path, count: int, members: int) -> float:
 
 def _alone(function: str, *arguments: object) -> float:
     """What a function of this module gives in a process of its own."""
-    called = f"import sys, finegrid.benchmark.faults as here\nprint(here.{function}(*sys.argv[1:]))"
-    words = [sys.executable, "-c", called, *map(str, arguments)]
-    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    return float(apart(__name__, function, *arguments))
 
 
 def rate(folder: str, count: str, members: str) -> float:

@@ -7,8 +7,6 @@ learn, stored in Zarr as a weather service would, a few fields a chunk.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from finegrid.backbones import BACKBONES
 from finegrid.backbones.windows import Tiles
 from finegrid.benchmark.figures import Bench, Figure
-from finegrid.benchmark.speed import median_seconds, peak_bytes
+from finegrid.benchmark.speed import apart, median_seconds, peak_bytes
 from finegrid.data import Writer, open_fields
 from finegrid.downscalers import Bilinear, NeuralDownscaler
 from finegrid.downscalers.archive.patches import Patches
@@ -40,7 +38,7 @@ def tiles(bench: Bench) -> list[Figure]:
     """The quarter-degree Earth at once and in tiles: memory, seconds, and whether the fields are the same."""
     found = []
     for name in BACKBONES:
-        whole, cut = (json.loads(_apart("tiled", name, size)) for size in (10**6, 64))
+        whole, cut = (json.loads(apart(__name__, "tiled", name, size)) for size in (10**6, 64))
         error = abs(cut["sum"] - whole["sum"]) / abs(whole["sum"])
         words = (
             f"{cut['peak'] / _GB:.2f} GB in tiles of 64 coarse cells, {whole['peak'] / _GB:.2f} GB at once; "
@@ -72,7 +70,7 @@ def archive(bench: Bench) -> list[Figure]:
     """How much of a training step is compute when patches come from a Zarr archive on disk."""
     folder = bench.out / "earth"
     earth(folder, _DAYS, fine=True)
-    told = json.loads(_apart("learnt", str(folder)))
+    told = json.loads(apart(__name__, "learnt", str(folder)))
     share = 1 - told["waiting"] / told["seconds"]
     words = (
         f"{100 * share:.1f} % of {told['seconds']:.0f} s ({_STEPS} steps of {_BATCH} patches, {told['shards']} shards; "
@@ -108,7 +106,7 @@ def years(bench: Bench) -> list[Figure]:
     """Twenty daily years of the Earth from 1 degree to a quarter: memory, and whether late years take longer."""
     folder = bench.out / "earth20"
     earth(folder, 365 * _YEARS, fine=False)
-    told = json.loads(_apart("downscaled", str(folder)))
+    told = json.loads(apart(__name__, "downscaled", str(folder)))
     drift, peak = told["last"] / told["first"] - 1, told["peak"] / _GB
     words = (
         f"{peak:.2f} GB; {1000 * told['first']:.0f} ms of processors a day in the first year, "
@@ -200,10 +198,3 @@ def _fields(values: NDArray[np.float32], start: int, size: float) -> xr.Dataset:
     }
     about = {"units": "K", "standard_name": "air_temperature"}
     return xr.Dataset({"tas": (("time", "lat", "lon"), values, about)}, coords=places)
-
-
-def _apart(function: str, *arguments: object) -> str:
-    """What a function of this module says, in a process of its own."""
-    code = f"import sys\nfrom finegrid.benchmark.large import {function}\nprint({function}(*sys.argv[1:]))"
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]

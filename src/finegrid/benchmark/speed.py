@@ -38,6 +38,13 @@ _MONTH = 744
 _MEGABYTE = 1 << 20
 
 
+def apart(module: str, function: str, *arguments: object) -> str:
+    """What a function of a module says, in a process of its own."""
+    code = f"import sys\nfrom {module} import {function}\nprint({function}(*sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+
+
 def constraint(bench: Bench) -> list[Figure]:
     """Time of each constraint, forward and backward, as a part of a training step of the fastest network."""
     _, material = _data()

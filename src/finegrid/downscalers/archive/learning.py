@@ -30,7 +30,7 @@ from finegrid.conventions import InputError
 from finegrid.conventions.components import table_of, word_of
 from finegrid.data.pairs import pair
 from finegrid.data.predictors import static_fields
-from finegrid.data.splits import Indices, check_training_times
+from finegrid.data.splits import Indices
 from finegrid.downscalers.archive.blocks import Archive, step_bytes
 from finegrid.downscalers.archive.patches import Judged, Patches, PlaceAt, chances, joined, windows_of
 from finegrid.downscalers.archive.survey import SAMPLE_BYTES, one_pass, surveyed
@@ -69,7 +69,6 @@ def learn_from_archive(
     """
     _check(of)
     lazy = pair(coarse, fine, variables=of.variables, predictors=of.predictors, lazy=True)
-    check_training_times(np.arange(lazy.fine.sizes["time"]), lazy.coarse.time)
     blocks = time_blocks(lazy.coarse.time, validate)
     school = _School(of, Archive.of(lazy), *blocks, how)
     of._notes_of_archive = [advice] if (advice := school.archive.advice()) else []
