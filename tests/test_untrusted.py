@@ -6,9 +6,13 @@ import bz2
 import gzip
 import json
 import os
+import pickle
+import struct
+import subprocess
 import sys
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import netCDF4
@@ -27,6 +31,7 @@ from finegrid.conventions import InputError
 from finegrid.conventions.credentials import without_credentials
 from finegrid.conventions.documents import DEEPEST, json_of, read_json, understood
 from finegrid.conventions.errors import provenance
+from finegrid.conventions.netcdf import LOCK, check_heaps
 from finegrid.conventions.paths import local_path, within
 from finegrid.data import open_fields, write
 from finegrid.data.bounds import LIMIT_VARIABLE, largest_chunk
@@ -34,6 +39,7 @@ from finegrid.data.compressed import Swollen, check_swelling
 from finegrid.data.damage import readable
 from finegrid.data.layouts import open_layout
 from finegrid.downscalers import load
+from finegrid.grids import storage
 from finegrid.pipeline.history import history_of
 from finegrid.pipeline.recipe import Recipe
 
@@ -406,3 +412,72 @@ def test_a_model_folder_with_right_checksums_and_wrong_values_is_refused(tmp_pat
         sealed.seal(folder)
     with pytest.raises(InputError, match=file.replace(".", r"\.") if "scores" in file else "finegrid"):
         card.read(folder)
+
+
+def heap_of(path: Path) -> int:
+    """Where the texts and links of a NetCDF-4 file begin."""
+    xr.Dataset({"a": ("x", np.zeros(3))}, {"x": [1.0, 2.0, 3.0]}).to_netcdf(path, engine="netcdf4")
+    return path.read_bytes().index(b"GCOL\x01")
+
+
+def spoilt_heap(path: Path, *, number: int | None, size: int) -> None:
+    """Give the first object, or the room that is left behind the last one, that size."""
+    start, values = heap_of(path), bytearray(path.read_bytes())
+    at = start + 16
+    while number is None and struct.unpack_from("<H", values, at)[0]:
+        at += 16 + (struct.unpack_from("<Q", values, at + 8)[0] + 7) // 8 * 8
+    struct.pack_into("<Q", values, at + 8, size)
+    path.write_bytes(values)
+
+
+@pytest.mark.parametrize(
+    ("number", "size"), [(None, 0), (None, 8), (1, (1 << 64) - 16)], ids=["no room", "too little", "around"]
+)
+def test_texts_without_end_are_refused_before_the_library_looks_for_it(tmp_path, number, size):
+    path = tmp_path / "a.nc"
+    spoilt_heap(path, number=number, size=size)
+    with pytest.raises(InputError, match="texts have no end"):
+        open_fields(path)
+    with pytest.raises(InputError, match="texts have no end"):
+        storage.read(path, fields(), fields())
+
+
+def test_heaps_of_good_files_and_words_like_them_are_passed_over(tmp_path):
+    heap_of(tmp_path / "a.nc")
+    check_heaps(tmp_path / "a.nc")
+    many = xr.Dataset({"name": ("x", np.array([f"station {'o' * (i % 50)}" for i in range(5000)], dtype=object))})
+    many.to_netcdf(tmp_path / "b.nc")
+    check_heaps(tmp_path / "b.nc")
+    for left in (0, 3, 11):
+        (tmp_path / "c.nc").write_bytes(b"GCOL\x01" + bytes(left))
+        check_heaps(tmp_path / "c.nc")
+
+
+def test_files_are_opened_by_many_threads_at_once(tmp_path):
+    # A library that is not safe in threads takes the process with it, so that this has one of its own.
+    for number in range(4):
+        fields(times=5).to_netcdf(tmp_path / f"{number}.nc")
+    code = (
+        "import sys; from concurrent.futures import ThreadPoolExecutor; from finegrid.data import open_fields\n"
+        "def read(path): return float(open_fields(path).tas.mean())\n"
+        "print(set(ThreadPoolExecutor(8).map(read, sys.argv[1:] * 100)))"
+    )
+    paths = [str(tmp_path / f"{number}.nc") for number in range(4)]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "{280.0}", done.stderr[-2000:]
+
+
+def test_the_lock_of_the_library_may_be_taken_again_by_its_thread_alone():
+    def free() -> bool:
+        taken = LOCK.acquire(blocking=False)
+        if taken:
+            LOCK.release()
+        return taken
+
+    with ThreadPoolExecutor(1) as other:
+        with LOCK:
+            with LOCK:
+                assert free() and not other.submit(free).result()
+            assert not other.submit(free).result()
+        assert other.submit(free).result()
+    assert pickle.loads(pickle.dumps(LOCK)) is LOCK  # noqa: S301

@@ -12,9 +12,9 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 from finegrid.conventions import InputError
+from finegrid.conventions.netcdf import LOCK, check_heaps
 from finegrid.data.bounds import check_axis, check_chunk
 
 # Text and other values of any length: a pointer and a length.
@@ -28,8 +28,9 @@ def check_variables(path: Path) -> None:
     Raises:
         InputError: names the variable that does not; and when the file is damaged.
     """
+    check_heaps(path)
     try:
-        with NETCDF4_PYTHON_LOCK, netCDF4.Dataset(path, "r") as file:
+        with LOCK, netCDF4.Dataset(path, "r") as file:
             described = [
                 (name, each.dimensions, each.shape, each.chunking(), each.dtype)
                 for name, each in file.variables.items()

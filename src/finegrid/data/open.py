@@ -16,6 +16,7 @@ import xarray as xr
 
 from finegrid.conventions import InputError, find_variable, harmonise
 from finegrid.conventions.axes import is_time
+from finegrid.conventions.netcdf import LOCK
 from finegrid.conventions.paths import local_path
 from finegrid.data.classic import MAGIC, check_header
 from finegrid.data.geotiff import open_geotiff
@@ -122,27 +123,28 @@ def _reader(path: Path) -> Callable[[Path], xr.Dataset]:
     )
 
 
-def checked_source(path: Path) -> tuple[Any, Any, dict[str, Any]]:
-    """What xarray is to open of a NetCDF file or Zarr, by which reader and with which options.
+def opened(path: Path, **decoding: Any) -> xr.Dataset:
+    """A NetCDF file or Zarr as xarray opens it, by any thread.
 
     Raises:
         InputError: when the file is not what it says, or asks for too much memory.
+        Exception: of dozens of kinds, out of the libraries, when it is damaged.
     """
+    engine: Any = xr.backends.ZarrBackendEntrypoint
     if path.is_dir() or path.suffix == ".zip":
         store, consolidated = bounded_store(path)
-        return store, xr.backends.ZarrBackendEntrypoint, {"consolidated": consolidated}
+        return xr.open_dataset(cast(Any, store), engine=engine, consolidated=consolidated, **decoding)
     with path.open("rb") as file:
         classic = file.read(4) in MAGIC
     (check_header if classic else check_variables)(path)
-    return str(path), xr.backends.NetCDF4BackendEntrypoint, {}
+    engine = xr.backends.NetCDF4BackendEntrypoint
+    with LOCK:
+        return xr.open_dataset(str(path), engine=engine, lock=LOCK, **decoding)
 
 
 def _decoded(path: Path) -> xr.Dataset:
-    source, engine, options = checked_source(path)
     try:
-        return xr.open_dataset(
-            source, engine=engine, decode_coords="all", decode_timedelta=False, backend_kwargs=options
-        )
+        return opened(path, decode_coords="all", decode_timedelta=False)
     except InputError:
         raise
     except ValueError as error:

@@ -11,7 +11,8 @@ import netCDF4
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
+
+from finegrid.conventions.netcdf import LOCK
 
 _FIELD_CHUNK = 1_000_000
 _LARGEST_CHUNK = 4_000_000
@@ -94,14 +95,14 @@ class NetcdfStore:
 
     def __init__(self, path: Path, *, compression: int) -> None:
         self._compression = compression
-        with NETCDF4_PYTHON_LOCK:
+        with LOCK:
             self._file = netCDF4.Dataset(path, "w", format="NETCDF4")
             self._file.set_fill_off()
             self._file.set_auto_maskandscale(False)
 
     def create(self, name: str, layout: Layout) -> None:
         """Make room for a variable."""
-        with NETCDF4_PYTHON_LOCK:
+        with LOCK:
             for dim, size in zip(layout.dims, layout.shape, strict=True):
                 if dim not in self._file.dimensions:
                     self._file.createDimension(dim, None if dim == layout.record else size)
@@ -121,7 +122,7 @@ class NetcdfStore:
 
     def put(self, name: str, values: NDArray[Any], start: int | None) -> None:
         """Write values: all of them, or those from step `start` of the record dimension on."""
-        with NETCDF4_PYTHON_LOCK:
+        with LOCK:
             variable = self._file[name]
             record = next(
                 (i for i, dim in enumerate(variable.dimensions) if self._file.dimensions[dim].isunlimited()), None
@@ -133,17 +134,17 @@ class NetcdfStore:
 
     def get(self, name: str) -> NDArray[Any]:
         """The stored values of a variable."""
-        with NETCDF4_PYTHON_LOCK:
+        with LOCK:
             return np.asarray(self._file[name][...])
 
     def describe(self, name: str | None, attributes: Mapping[str, Any]) -> None:
         """Set attributes of a variable, or of the file."""
-        with NETCDF4_PYTHON_LOCK:
+        with LOCK:
             (self._file if name is None else self._file[name]).setncatts(_writable(attributes))
 
     def close(self) -> None:
         """Flush everything to disk."""
-        with NETCDF4_PYTHON_LOCK:
+        with LOCK:
             if self._file.isopen():
                 self._file.close()
 

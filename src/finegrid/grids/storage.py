@@ -27,10 +27,10 @@ import pooch
 import xarray as xr
 from numpy.typing import NDArray
 from scipy import sparse
-from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
 
 from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.axes import is_time
+from finegrid.conventions.netcdf import LOCK, check_heaps
 from finegrid.grids import geometry
 from finegrid.grids.grid import Grid
 
@@ -84,7 +84,7 @@ def _keep(matrix: sparse.csr_array, path: Path) -> None:
 def write(path: str | Path, source: Grid, target: Grid, matrix: sparse.csr_array) -> Path:
     """Write a weight file with the centres and areas of all cells."""
     entries = sparse.coo_array(matrix)
-    with NETCDF4_PYTHON_LOCK, netCDF4.Dataset(path, "w", format="NETCDF4") as file:
+    with LOCK, netCDF4.Dataset(path, "w", format="NETCDF4") as file:
         file.title = "finegrid weights"
         file.createDimension("n_s", entries.nnz)
         for name, values in (("S", entries.data), ("row", entries.row + 1), ("col", entries.col + 1)):
@@ -128,8 +128,11 @@ def read(
 
 def _opened(path: str | Path) -> xr.Dataset:
     try:
-        with xr.open_dataset(path, engine="netcdf4", decode_cf=False) as opened:
+        check_heaps(path)
+        with LOCK, xr.open_dataset(path, engine="netcdf4", decode_cf=False, lock=LOCK) as opened:
             file = opened.load()
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         raise InputError(
             f"{path} cannot be read as NetCDF ({error}); expected a weight file of ESMF or xesmf"

@@ -90,7 +90,13 @@ def _calibration(path: Path) -> Path:
 def _calibrated(path: Path) -> str:
     first, _ = calibrations.load(path, CALIBRATORS)
     second, _ = calibrations.load(path, EVENT_CALIBRATORS, calibrations.EVENTS)
-    return str([first.state(), second.state()])
+    told = []
+    for settings, arrays in (first.state(), second.state()):
+        told += [
+            settings,
+            sorted((name, hashlib.sha256(values.tobytes()).hexdigest()) for name, values in arrays.items()),
+        ]
+    return str(told)
 
 
 def _carded(path: Path) -> Path:

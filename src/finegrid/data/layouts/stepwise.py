@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
-from finegrid.data.open import checked_source
+from finegrid.data.open import opened
 
 _DASK: Any = dask.array  # it has no types
 Reader = Callable[[Path], NDArray[Any]]
@@ -86,8 +86,7 @@ def read_step(path: Path, only: Sequence[str] | None = None) -> xr.Dataset:
         InputError: when it cannot be read.
     """
     try:
-        source, engine, options = checked_source(path)
-        with xr.open_dataset(source, engine=engine, decode_times=False, backend_kwargs=options) as fields:
+        with opened(path, decode_times=False) as fields:
             wanted = fields if only is None else fields[[name for name in only if name in fields]]
             return wanted.load()
     except InputError:
