@@ -22,7 +22,8 @@ from finegrid.grids import Operator
 Found = tuple[float, int, int]
 """The largest departure, and coarse values that are not met, of how many in all."""
 
-_TIMES_AT_ONCE = 4096
+# Coarse values read at once.
+_READ_AT_ONCE = 1 << 24
 # Fine values held as float64 at once: a block is measured in pieces, beside a network that needs the memory.
 _VALUES_AT_ONCE = 200_000
 
@@ -119,8 +120,9 @@ class Departure:
 def _typical(coarse: xr.DataArray) -> float:
     """Mean of |coarse| over everything known."""
     total, count = 0.0, 0
-    for start in range(0, coarse.sizes["time"], _TIMES_AT_ONCE):
-        values = np.asarray(coarse.isel(time=slice(start, start + _TIMES_AT_ONCE)).values)
+    step = max(1, _READ_AT_ONCE * coarse.sizes["time"] // max(1, coarse.size))
+    for start in range(0, coarse.sizes["time"], step):
+        values = np.asarray(coarse.isel(time=slice(start, start + step)).values)
         total += float(np.nansum(np.abs(values), dtype=np.float64))
         count += int(np.isfinite(values).sum())
     return total / max(1, count)
