@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from finegrid import __version__
 from finegrid.conventions import InputError
 from finegrid.data.damage import readable
 from finegrid.data.regions import Regions
+from finegrid.data.working import aside
 from finegrid.downscalers.windows import Window
 from finegrid.pipeline.blocks import Blocks, Drawn, Options
 from finegrid.pipeline.departure import Departure
@@ -92,8 +92,7 @@ def worked(job: tuple[Callable[[Any], Any], Callable[[Any], Any]], piece: Any) -
     """Read a piece and work on it."""
     read, work = job
     # In a thread that is no task: within one, dask would give what is lazy to the workers, and wait for this very task.
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="finegrid-worker") as thread:
-        return thread.submit(lambda: work(read(piece))).result()
+    return aside(lambda each: work(read(each)), piece).result()
 
 
 @lru_cache(maxsize=1)

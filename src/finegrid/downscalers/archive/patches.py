@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finegrid.backbones.windows import Window
+from finegrid.data.working import aside, over
 from finegrid.heads import Conditions, Place
 from finegrid.training import Samples
 from finegrid.training.batches import Batch
@@ -100,7 +101,6 @@ class Patches:
         self.place = functools.lru_cache(maxsize=_PLACES)(self.place)
         self._device: torch.device | str = "cpu"
         self._shards: dict[int, Future[Samples]] = {}
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finegrid-reader")
         first = self.windows[0]
         cells = (first.rows[1] - first.rows[0]) * (first.columns[1] - first.columns[0])
         self._in_domain = first.shape[0] * first.shape[1] / cells
@@ -131,13 +131,17 @@ class Patches:
 
     def close(self) -> None:
         """Stop reading ahead."""
-        self._reader.shutdown(wait=True, cancel_futures=True)
+        over(*self._shards.values())
 
     def _shard(self, number: int) -> Samples:
         """A shard; the next one is on its way then, and older ones are forgotten."""
-        wanted = (number,) if self.alone else (number, number + 1)
-        self._shards = {each: self._shards.get(each) or self._reader.submit(self._made, each) for each in wanted}
-        return self._shards[number].result()
+        if number not in self._shards:
+            self._shards = {number: aside(self._made, number)}
+        shard = self._shards[number].result()
+        if not self.alone:
+            following = self._shards.get(number + 1) or aside(self._made, number + 1)
+            self._shards = {number: self._shards[number], number + 1: following}
+        return shard
 
     def _made(self, number: int) -> Samples:
         in_epoch = math.ceil(len(self.pieces) / self.together)
