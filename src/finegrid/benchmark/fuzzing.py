@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import select
@@ -78,8 +79,9 @@ def fuzz(bench: Bench) -> list[Figure]:
 def fuzzed(count: int, *, readers: tuple[str, ...] = (), start: int = 0, say: Callable[[str], None] = print) -> Found:
     """Try so many inputs, shared out among the readers."""
     found, names = Found(), readers or tuple(READERS)
+    shares = sum(READERS[name].share for name in names)
     for name in names:
-        each = -(-count // len(names))
+        each = math.ceil(count * READERS[name].share / shares)
         begun = time.perf_counter()
         number = start
         while number < start + each:

@@ -22,6 +22,7 @@ class Reader:
         checked: whether changes must be noticed.
         only: pattern of the files in a folder that are damaged.
         seal: gives damaged files the checksums that they should have, as whoever means harm would.
+        share: of inputs, beside other ways in; small where one takes long to read.
     """
 
     make: Callable[[Path], Path]
@@ -29,6 +30,7 @@ class Reader:
     checked: bool = False
     only: str = "*"
     seal: Callable[[Path], None] | None = None
+    share: float = 1.0
 
 
 def small_fields(times: int = 4) -> xr.Dataset:
