@@ -175,7 +175,8 @@ class BlockMean(nn.Module):
 
     def mean(self, fine: Tensor) -> Tensor:
         """Weighted mean of each block, (..., H, W) -> (..., h, w)."""
-        return (self._split(self._filled(fine)) * self._share(fine)).sum((-3, -1))
+        # Rows of a block first, which are long; over both axes at once torch takes three times as long.
+        return (self._split(self._filled(fine)) * self._share(fine)).sum(-3).sum(-1)
 
     def max(self, fine: Tensor) -> Tensor:
         """Largest valid value of each block, (..., H, W) -> (..., h, w); 0 where none is valid."""
@@ -188,7 +189,8 @@ class BlockMean(nn.Module):
     def spread(self, coarse: Tensor) -> Tensor:
         """Every fine cell gets the value of its coarse cell, (..., h, w) -> (..., H, W)."""
         (fy, fx), (*lead, h, w) = self.factor, coarse.shape
-        return coarse[..., :, None, :, None].expand(*lead, h, fy, w, fx).reshape(*lead, h * fy, w * fx)
+        rows = coarse[..., None].expand(*lead, h, w, fx).reshape(*lead, h, 1, w * fx)
+        return rows.expand(*lead, h, fy, w * fx).reshape(*lead, h * fy, w * fx)
 
     def _filled(self, fine: Tensor) -> Tensor:
         return fine if self._whole else torch.where(self._joined(self.valid), fine, 0.0)

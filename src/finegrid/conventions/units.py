@@ -45,6 +45,7 @@ def _registry() -> Any:
     return registry
 
 
+@lru_cache(maxsize=1024)
 def unit_conversion(
     source_units: str, target_units: str, *, interval_seconds: float | None = None
 ) -> tuple[float, float]:
@@ -58,6 +59,8 @@ def unit_conversion(
     Raises:
         InputError: when a unit is unknown, or there is no way from one to the other.
     """
+    if source_units == target_units:
+        return 1.0, 0.0  # without pint, which takes most of a second to begin
     source, target = _known(source_units), _known(target_units)
     if source.dimensionality == target.dimensionality:
         return _affine(source, target)

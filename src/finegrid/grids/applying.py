@@ -90,4 +90,4 @@ def ratio(total: Array, valid: Array, covered: Array, min_valid: float) -> Array
 
 def _block_sum(values: Array, factor: tuple[int, int]) -> Array:
     (*lead, ny, nx), (rows, columns) = values.shape, factor
-    return np.asarray(values.reshape(*lead, ny // rows, rows, nx // columns, columns).sum(axis=(-3, -1)))
+    return np.asarray(values.reshape(*lead, ny // rows, rows, nx // columns, columns).sum(axis=-3).sum(axis=-1))

@@ -25,7 +25,7 @@ Found = tuple[float, int, int]
 # Coarse values read at once.
 _READ_AT_ONCE = 1 << 24
 # Fine values held as float64 at once: a block is measured in pieces, beside a network that needs the memory.
-_VALUES_AT_ONCE = 200_000
+_VALUES_AT_ONCE = 1 << 20
 
 
 @dataclass
