@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from finegrid.data.coarsen import coarsen
 from finegrid.data.pairs import pair
 from finegrid.data.synthetic import Climate, generate
 from finegrid.downscalers import Bilinear, MeanMap, NeuralDownscaler, Ridge, load
-from finegrid.downscalers.archive import fit_in_pieces
+from finegrid.downscalers.archive import blocks, counting, fit_in_pieces
 from finegrid.downscalers.archive.blocks import Archive
 from finegrid.downscalers.archive.patches import Patches, chances, cut, joined, windows_of
 from finegrid.heads import HEADS, Conditions
+from finegrid.pipeline.cluster import connected, workers_of
 from finegrid.training import Interrupted, Samples, Settings
 
 FACTOR, SIDE, DAYS = 4, 4, 60
@@ -253,3 +255,19 @@ def test_simple_methods_learn_in_pieces_what_they_learn_in_memory(kind, fields, 
     np.testing.assert_allclose(pieces.predict(coarse).tas, whole.predict(coarse).tas, atol=2e-3)
     with pytest.raises(InputError, match="in one pass"):
         fit_in_pieces(MeanMap(), *stored)
+
+
+@pytest.mark.parametrize("kind", [Ridge, Bilinear])
+def test_workers_learn_from_an_archive_what_one_process_learns(kind, stored, scheduler, monkeypatch) -> None:
+    monkeypatch.setattr(blocks, "_PIECE_BYTES", 8 * 4 * 32 * 40)
+    monkeypatch.setattr(counting, "_TOGETHER", 2)
+    asked = []
+
+    def noted(read, work, pieces):
+        with connected(2, scheduler) as client:
+            yield from workers_of(client)(read, work, (asked.append(len(each.pieces)) or each for each in pieces))
+
+    new = partial(kind, **({"frames": (-1, 0, 1)} if kind is Ridge else {}))
+    shared = fit_in_pieces(new(), *stored, workers=noted)
+    assert asked == [2, 2, 2, 2, 1]
+    assert shared.digest == fit_in_pieces(new(), *stored).digest

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from finegrid.calibration import store as stored
+from finegrid.cli import main
 from finegrid.conventions import InputError
 from finegrid.data import coarsen, open_fields, synthetic
 from finegrid.data.working import Workers
@@ -133,3 +134,20 @@ def test_a_damaged_chunk_is_named_whoever_reads_it(files: Path, scheduler: str) 
         with pytest.raises(InputError, match=r"made\.zarr is damaged.*cannot be read"):
             evaluate_files("made.zarr", "later_fine.nc", "report", **how)
         assert not Path("report").exists()
+
+
+def test_a_fit_is_shared_or_refused_in_words(files: Path, scheduler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fit(kind: str, out: str, *more: str) -> int:
+        with pytest.raises(SystemExit) as end:
+            main(["fit", "--coarse", "coarse.nc", "--fine", "fine.nc", "--method", kind, "--out", out, *more])
+        return int(end.value.code or 0)
+
+    assert fit("ridge", "alone") == 0
+    assert fit("ridge", "shared", "--scheduler", scheduler) == 0
+    alone, shared = (load(name).predict(open_fields("coarse.nc")).pr for name in ("alone", "shared"))
+    assert float(abs(shared - alone).max()) < 1e-5 * float(alone.max())
+    capsys.readouterr()
+    for kind, words in (("resnet", "torchrun --nproc-per-node 2"), ("analogues", "learns in memory with all cores")):
+        assert fit(kind, "none", "--scheduler", scheduler) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert not Path("none").exists()

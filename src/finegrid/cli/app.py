@@ -16,7 +16,7 @@ from finegrid.cli.codes import STOPPED
 from finegrid.cli.downscaling import downscale
 from finegrid.cli.exporting import export
 from finegrid.cli.guarding import guard
-from finegrid.cli.inspecting import check, inspect, regrid
+from finegrid.cli.inspecting import Scheduler, Workers, check, inspect, regrid
 from finegrid.cli.judging import Budget, Out, evaluate
 
 app = typer.Typer(
@@ -105,6 +105,8 @@ def fit(
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     r"""Train a downscaler on a coarse and a fine file, and test it on times that it has not seen.
 
@@ -113,6 +115,7 @@ def fit(
     finegrid fit --coarse era.nc --fine obs.nc --out model/
     finegrid fit --coarse era.nc --fine obs.nc --ensemble --out model/
     finegrid fit --coarse era.zarr --fine analysis.zarr --patch 32 --out model/
+    finegrid fit --coarse era.zarr --fine analysis.zarr --method ridge --workers 8 --out model/
     finegrid fit --coarse 'era/*.nc' --fine obs.zarr --static elevation.nc --variables tas=t2m --budget 5min --out
     model/
     """
@@ -135,7 +138,7 @@ def fit(
     job = words.laid_over(base, data, {**chosen, **({} if adjust is None else {"adjust": adjust})}, training)
     job = as_ensemble(job) if ensemble else job
     try:
-        done = do(job, out, resume=resume)
+        done = do(job, out, resume=resume, workers=workers, scheduler=scheduler)
     except KeyboardInterrupt as stop:
         typer.echo(how_to_resume(out, str(stop) if isinstance(stop, Interrupted) else ""), err=True)
         raise SystemExit(STOPPED) from None  # all is said

@@ -17,13 +17,15 @@ from __future__ import annotations
 import calendar
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError, natural_limits
+
+_Sums = tuple[NDArray[Any], ...]
 
 _MONTHS = 12
 # Times of a month from which its climate is known.
@@ -97,7 +99,7 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[NDArray[np.float64], ...]] = {}
+        self._sums: dict[str, _Sums] = {}
 
     def add(self, fields: xr.Dataset) -> Moments:
         """Count in the next block of times."""
@@ -110,16 +112,20 @@ class Moments:
                 self._merge(self._sums[str(name)], month - 1, values[months == month].astype(np.float64))
         return self
 
+    def include(self, other: Moments) -> None:
+        """Take in what others have counted, of the same fields."""
+        for name, theirs in other._sums.items():
+            self._sums[name] = _pooled(self._sums[name], theirs) if name in self._sums else theirs
+
     @staticmethod
-    def _merge(sums: tuple[NDArray[np.float64], ...], month: int, values: NDArray[np.float64]) -> None:
-        count, mean, squares = (each[month] for each in sums)
+    def _merge(sums: _Sums, month: int, values: NDArray[np.float64]) -> None:
         known = np.isfinite(values)
-        more = known.sum(axis=0)
-        theirs = np.where(known, values, 0.0).sum(axis=0) / np.maximum(more, 1)
-        share = more / np.maximum(count + more, 1)
-        squares += (np.where(known, values - theirs, 0.0) ** 2).sum(axis=0) + (theirs - mean) ** 2 * count * share
-        mean += (theirs - mean) * share
-        count += more
+        count = known.sum(axis=0)
+        mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+        squares = (np.where(known, values - mean, 0.0) ** 2).sum(axis=0)
+        found = _pooled(tuple(each[month] for each in sums), (count, mean, squares))
+        for each, value in zip(sums, found, strict=True):
+            each[month] = value
 
     def climatology(self) -> Climatology:
         """The climatology of all that was counted in; months with few times have none."""
@@ -130,3 +136,11 @@ class Moments:
             means[name] = np.where(enough, mean, np.nan).astype(np.float32)
             deviations[name] = np.where(enough, deviation, np.nan).astype(np.float32)
         return Climatology(means, deviations)
+
+
+def _pooled(own: _Sums, other: _Sums) -> _Sums:
+    """Count, mean and sum of squared departures of two blocks as one."""
+    (count, mean, squares), (more, theirs, further) = own, other
+    share = more / np.maximum(count + more, 1)
+    squares = squares + further + (theirs - mean) ** 2 * count * share
+    return count + more, mean + (theirs - mean) * share, squares

@@ -19,6 +19,7 @@ from finegrid.data.pairs import Pair
 from finegrid.data.predictors import seconds_since_start
 from finegrid.data.progress import Step
 from finegrid.data.splits import Indices, check_training_times, holdout
+from finegrid.data.working import Workers, alone
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Fitting:
     folder: Path | None = None
     resume: bool = False
     progress: bool = False
+    workers: Workers = alone
 
 
 def not_fitted(downscaler: object) -> InputError:

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finegrid.conventions import InputError, harmonise
+from finegrid.data.working import Workers, alone
 from finegrid.downscalers import Downscaler, NeuralDownscaler
 from finegrid.downscalers.archive import fit_in_pieces
 from finegrid.pipeline.material import Material, at_times
@@ -33,12 +34,16 @@ def few(fields: xr.Dataset, times: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.asarray(times[np.unique(np.linspace(0, len(times) - 1, most).round().astype(int))])
 
 
-def in_pieces(downscaler: Downscaler, material: Material) -> bool:
+def in_pieces(downscaler: Downscaler, material: Material, workers: Workers = alone) -> bool:
     """Whether it learns from an archive piece by piece: networks from patches, simple methods from large archives.
+
+    Simple methods do so, too, where workers are to read the pieces.
 
     Raises:
         InputError: where it would have to take more into memory than there is.
     """
+    if workers is not alone:
+        return True
     if isinstance(downscaler, NeuralDownscaler) and downscaler.settings.patch is not None:
         return True
     large = _bytes(material.fine, len(material.learning))
@@ -54,19 +59,40 @@ def in_pieces(downscaler: Downscaler, material: Material) -> bool:
     return False
 
 
+def check_shared(downscaler: Downscaler) -> None:
+    """Workers can help it to learn.
+
+    Raises:
+        InputError: names those methods for which they can.
+    """
+    if isinstance(downscaler, NeuralDownscaler):
+        raise InputError(
+            "got --workers or --scheduler for a network; expected a method that learns in one reading "
+            f"({', '.join(_PLAIN)}); several processes train a network with `torchrun --nproc-per-node 2 -m finegrid "
+            "fit ...`"
+        )
+    if downscaler.name not in _PLAIN:
+        raise InputError(
+            f"got --workers or --scheduler for '{downscaler.name}', which learns in memory with all cores of this "
+            f"machine; expected a method that learns in one reading ({', '.join(_PLAIN)}); leave the option out"
+        )
+
+
 def able(names: Sequence[str], *, pieces: bool) -> list[str]:
     """The methods among these that can learn from what is read in pieces, if it is; `name` or `name+constraint`."""
     return [name for name in names if not pieces or name.partition("+")[0] in _PLAIN]
 
 
-def fitted(downscaler: Downscaler, material: Material, *, pieces: bool, **how: Any) -> Downscaler:
+def fitted(
+    downscaler: Downscaler, material: Material, *, pieces: bool, workers: Workers = alone, **how: Any
+) -> Downscaler:
     """Fit to the learning times, in memory or piece by piece."""
     coarse, fine = (at_times(fields, material.learning) for fields in (material.coarse, material.fine))
     if not pieces:
         return downscaler.fit(coarse.load(), fine.load(), **how)
     if isinstance(downscaler, NeuralDownscaler):
         return downscaler.fit(coarse, fine, **how)
-    fit_in_pieces(downscaler, coarse, fine, progress=bool(how.get("progress")))
+    fit_in_pieces(downscaler, coarse, fine, progress=bool(how.get("progress")), workers=workers)
     return downscaler
 
 

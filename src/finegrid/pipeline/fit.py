@@ -13,23 +13,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from finegrid import __version__
 from finegrid.conventions import harmonise
 from finegrid.data import pair
+from finegrid.data.working import Workers, alone
 from finegrid.downscalers import Downscaler, NeuralDownscaler, load
 from finegrid.evaluation import Evaluation, evaluate
 from finegrid.evaluation.agreement import Agreement
 from finegrid.evaluation.parts import Cost
 from finegrid.pipeline import costs
 from finegrid.pipeline.agreeing import agreements_of
-from finegrid.pipeline.archives import able, few, fitted, in_pieces, note_on
+from finegrid.pipeline.archives import able, check_shared, few, fitted, in_pieces, note_on
 from finegrid.pipeline.building import built
 from finegrid.pipeline.calibrate import calibrate
 from finegrid.pipeline.card import write_card
 from finegrid.pipeline.choosing import arguments_of
+from finegrid.pipeline.cluster import connected, workers_of
 from finegrid.pipeline.guarding import learn
 from finegrid.pipeline.ledger import Run, Watch, append
 from finegrid.pipeline.material import Material, at_times, gathered
@@ -64,7 +67,15 @@ class Fitted:
     note: str = ""
 
 
-def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool = True) -> Fitted:
+def fit(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Fitted:
     """Do the job of a recipe.
 
     Args:
@@ -73,6 +84,8 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
         resume: go on with an interrupted run from its checkpoint, or from the start where there is none; where the same
             job is finished already, nothing is done.
         progress: show a bar while training.
+        workers: processes of dask that read the archive, for methods that learn in one reading.
+        scheduler: address of a dask scheduler whose workers do so, or its scheduler file.
 
     Raises:
         InputError: when data, recipe or folder cannot be used; nothing is written.
@@ -83,14 +96,20 @@ def fit(recipe: Recipe, out: str | Path, *, resume: bool = False, progress: bool
         arguments_of(full.calibrate)  # what is wrong there must not show after an hour of training
     if resume and (done := _finished(Path(out), full)) is not None:
         return done
+    if (workers, scheduler) != (None, None):
+        check_shared(downscaler)
     resume = resume and has_checkpoint(unfinished(Path(out).absolute()))
     material = gathered(recipe.data)
     if not Ranks.is_first():
         return _followed(downscaler, material, Path(out), resume=resume)
-    with workplace(out, marks=(MARK,), resume=resume, keep=has_checkpoint) as folder:
+    with (
+        workplace(out, marks=(MARK,), resume=resume, keep=has_checkpoint) as folder,
+        connected(workers, scheduler) as client,
+    ):
         full.write(folder / RECIPE)
         watch = Watch()
-        learnt, evaluation, note = fitted_and_judged(downscaler, material, folder, resume=resume, progress=progress)
+        how: dict[str, Any] = {"resume": resume, "progress": progress, "workers": workers_of(client)}
+        learnt, evaluation, note = fitted_and_judged(downscaler, material, folder, **how)
         learnt.save(folder)
         seen = at_times(material.coarse, few(material.coarse, material.learning))
         learn(learnt, seen, folder, seasonal=full.data.cycles != ())
@@ -107,7 +126,7 @@ def _followed(downscaler: Downscaler, material: Material, out: Path, *, resume: 
     """The part of a process that helps another one to train, and writes nothing."""
     folder = unfinished(out.absolute()) if resume else None
     validate, pieces = material.times(material.blocks.validate), in_pieces(downscaler, material)
-    how = {"static": material.static or None, "validate": validate, "folder": folder, "resume": resume}
+    how: dict[str, Any] = {"static": material.static or None, "validate": validate, "folder": folder, "resume": resume}
     return Fitted(out, fitted(downscaler, material, pieces=pieces, **how), None)
 
 
@@ -120,16 +139,17 @@ def fitted_and_judged(
     progress: bool = False,
     baselines: Sequence[str] = RIVALS,
     task: str = "",
+    workers: Workers = alone,
 ) -> tuple[Downscaler, Evaluation | None, str]:
     """Fit on the learning times and judge on the test times; logs, scores and report go to `folder`."""
-    pieces = in_pieces(downscaler, material)
+    shared: dict[str, Any] = {"pieces": in_pieces(downscaler, material, workers), "workers": workers}
     coarse, fine = material.at(few(material.fine, material.learning))
     matched = pair(coarse, fine, variables=downscaler.variables, predictors=downscaler.predictors)
     agreements = agreements_of(matched)
     fitted(
         downscaler,
         material,
-        pieces=pieces,
+        **shared,
         static=material.static or None,
         validate=material.times(material.blocks.validate),
         folder=folder,
@@ -143,7 +163,7 @@ def fitted_and_judged(
     # What does not conserve is no match for baselines that must: where coarse and fine differ, they lose by that.
     ending = "" if downscaler.conservation.conserves else "+none"
     rivals = [f"{name}{ending}" for name in baselines if f"{name}{ending}" != name_of(downscaler)]
-    learnt = {name: _rival(name, downscaler, material, pieces=pieces) for name in able(rivals, pieces=pieces)}
+    learnt = {name: _rival(name, downscaler, material, **shared) for name in able(rivals, pieces=shared["pieces"])}
     evaluation = _judged(downscaler, learnt, material, task)
     _write(evaluation, folder, downscaler, agreements)
     if downscaler.adjust is not None and agreements:
@@ -211,10 +231,10 @@ def _finished(out: Path, full: Recipe) -> Fitted | None:
     return Fitted(out, load(out), None, "This job was finished already; nothing was done.")
 
 
-def _rival(name: str, downscaler: Downscaler, material: Material, *, pieces: bool) -> Downscaler:
+def _rival(name: str, downscaler: Downscaler, material: Material, **shared: Any) -> Downscaler:
     """A baseline with the same variables and predictors, fitted on the same times."""
     rival = named(name, variables=dict(downscaler.domain.inputs.variables), predictors=downscaler.predictors)
-    return fitted(rival, material, pieces=pieces, static=material.static or None, validate=0.0)
+    return fitted(rival, material, **shared, static=material.static or None, validate=0.0)
 
 
 def _judged(downscaler: Downscaler, rivals: Mapping[str, Downscaler], material: Material, task: str) -> Evaluation:

@@ -32,6 +32,7 @@ from finegrid.data.pairs import pair
 from finegrid.data.predictors import static_fields
 from finegrid.data.splits import Indices
 from finegrid.downscalers.archive.blocks import Archive, step_bytes
+from finegrid.downscalers.archive.counting import one_reading
 from finegrid.downscalers.archive.patches import Judged, Patches, PlaceAt, chances, joined, windows_of
 from finegrid.downscalers.archive.survey import SAMPLE_BYTES, one_pass, surveyed
 from finegrid.downscalers.conservation import Conservation, Given
@@ -98,11 +99,13 @@ class _School:
         mean = of._mean = of._fresh_mean()
         learner = one_pass(mean)
         found = surveyed(of, learner, self.archive, self.sample, self.pieces(self.fit), self.how)
-        self.pair = found.survey.pair()
+        self.pair = found.pair
         if mean is not None:
             mean._domain, mean._conservation = of.domain, of._additive()
         if found.sums and len(self.validate):
-            found.survey.go(self.pieces(self.validate), found.sums, halo=of._reach, progress=False, counts=False)
+            quietly = replace(self.how, progress=False)
+            unseen = self.pieces(self.validate)
+            one_reading(self.archive.pair, unseen, found.sums, halo=of._reach, how=quietly, counts=False)
             self._last = found.sums[0].weights()
 
     def train(self) -> None:

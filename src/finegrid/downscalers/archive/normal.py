@@ -31,6 +31,21 @@ class NormalEquations:
         self._gram = torch.zeros(len(weights), width, width, dtype=torch.float64)
         self._moments = torch.zeros_like(weights)
 
+    def fresh(self) -> NormalEquations:
+        """The same, with nothing counted in yet."""
+        return NormalEquations(self._of)
+
+    @property
+    def found(self) -> tuple[Tensor, Tensor]:
+        """What was counted in so far: sums of z z' and of z y."""
+        return self._gram, self._moments
+
+    def include(self, found: tuple[Tensor, Tensor]) -> None:
+        """Take in what others have counted."""
+        gram, moments = found
+        self._gram += gram
+        self._moments += moments
+
     def add(self, part: Pair, inner: slice) -> None:
         """Count in some times of a pair."""
         seen = _at(self._features, part, inner)

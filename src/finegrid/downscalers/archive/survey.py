@@ -7,24 +7,20 @@ counts every cell and every training time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from finegrid.conventions import InputError
-from finegrid.data.climatology import Moments
 from finegrid.data.pairs import Pair, pair
-from finegrid.data.progress import bar
 from finegrid.data.splits import check_training_times
-from finegrid.data.working import ahead
+from finegrid.data.working import Workers, alone
 from finegrid.downscalers.archive.blocks import Archive
+from finegrid.downscalers.archive.counting import one_reading
 from finegrid.downscalers.archive.normal import NormalEquations
 from finegrid.downscalers.conservation import Conservation
 from finegrid.downscalers.domain import Domain
-from finegrid.downscalers.facts import Facts
 from finegrid.downscalers.fitting import Fitting, whole_or_nothing
 from finegrid.downscalers.linear import LinearMap
 from finegrid.downscalers.solvers import RidgePenalty
@@ -33,91 +29,15 @@ SAMPLE_BYTES = 96_000_000
 """Of the fine fields of a sample."""
 
 
-@dataclass(eq=False)
-class Survey:
-    """What a pass has counted.
-
-    Attributes:
-        archive: what is read.
-        seen: fine cells that have held a value in every variable (H, W).
-        moments: of the coarse fields, month by month.
-    """
-
-    archive: Archive
-    seen: NDArray[np.bool_] | None = None
-    moments: Moments = field(default_factory=Moments)
-    _low: list[float] = field(default_factory=list)
-    _high: list[float] = field(default_factory=list)
-    _size: NDArray[np.float64] | None = None
-
-    def go(
-        self, times: Sequence[range], sums: Sequence[NormalEquations], *, halo: int, progress: bool, counts: bool = True
-    ) -> Survey:
-        """Read these times once, for the regressions and, if it `counts`, for everything else."""
-        with bar("reading the archive", len(times), show=progress) as step:
-            for part, inner in ahead(lambda piece: self.archive.read(piece, halo), times):
-                if counts:
-                    self._count(_of(part, inner))
-                for each in sums:
-                    each.add(part, inner)
-                step()
-        return self
-
-    def _count(self, part: Pair) -> None:
-        fine = [part.fine[name].values for name in part.variables]
-        known = [np.isfinite(each).any(axis=0) for each in fine]
-        every = np.stack(known)
-        self.seen = every if self.seen is None else self.seen | every
-        lows = [float(np.min(each, initial=np.inf, where=np.isfinite(each))) for each in fine]
-        highs = [float(np.max(each, initial=-np.inf, where=np.isfinite(each))) for each in fine]
-        self._low = list(map(min, lows, self._low or lows))
-        self._high = list(map(max, highs, self._high or highs))
-        coarse = [np.abs(part.coarse[name].values.astype(np.float64)) for name in part.variables]
-        sizes = np.array([[np.nansum(each), np.isfinite(each).sum()] for each in coarse])
-        self._size = sizes if self._size is None else self._size + sizes
-        self.moments.add(part.coarse)
-
-    def pair(self) -> Pair:
-        """The lazy pair with the masks of its grids.
-
-        Raises:
-            InputError: where a variable never has a value.
-        """
-        pair = self.archive.pair
-        if self.seen is None or not self.seen.any(axis=(1, 2)).all():
-            raise InputError(
-                "a fine variable is missing (NaN) everywhere in the training times; expected values; choose another "
-                "variable or period"
-            )
-        seen = np.asarray(self.seen.all(axis=0))
-        rows, columns = pair.true_grid.shape
-        own = np.asarray(seen[:rows, :columns])
-        return replace(
-            pair,
-            grid=pair.grid if seen.all() else pair.grid.masked(seen),
-            true_grid=pair.true_grid if own.all() else pair.true_grid.masked(own),
-        )
-
-    def facts(self, domain: Domain) -> Facts:
-        """What constraints want to know."""
-        size: Any = np.zeros((len(self._low), 2)) if self._size is None else self._size
-        scale = size[:, 0] / np.maximum(size[:, 1], 1)
-        return Facts.known(domain, scale.tolist(), self._low, self._high)
-
-
-def _of(part: Pair, inner: slice) -> Pair:
-    return replace(part, coarse=part.coarse.isel(time=inner), fine=part.fine.isel(time=inner))
-
-
 class Surveyed(NamedTuple):
     """What a pass has left.
 
     Attributes:
-        survey: its counts.
+        pair: the lazy pair with the masks of its grids.
         sums: those of the regression, if there is one.
     """
 
-    survey: Survey
+    pair: Pair
     sums: list[NormalEquations]
 
 
@@ -138,18 +58,20 @@ def surveyed(
     if learner is not None:
         learner._learn(sample, everything, everything[:0], Fitting(how.static))
         sums = [NormalEquations(learner)]
-    found = Survey(archive).go(pieces, sums, halo=of._reach, progress=how.progress)
-    times = np.concatenate([np.asarray(piece) for piece in pieces])
-    of._domain = Domain.of(found.pair().at(times))
+    found = one_reading(archive.pair, pieces, sums, halo=of._reach, how=how)
+    times, lazy = np.concatenate([np.asarray(piece) for piece in pieces]), found.pair(archive.pair)
+    of._domain = Domain.of(lazy.at(times))
     of._conservation = Conservation.built(of.constraint, found.facts(of.domain))
     of._climatology = found.moments.climatology()
     for each in sums:
         learner._features = learner._known_features().remember(learner._known_features().numbers, of.domain)  # type: ignore[union-attr]
         learner._weights = each.weights()  # type: ignore[union-attr]
-    return Surveyed(found, sums)
+    return Surveyed(lazy, sums)
 
 
-def fit_in_pieces(of: Any, coarse: xr.Dataset, fine: xr.Dataset, *, progress: bool = False) -> Any:
+def fit_in_pieces(
+    of: Any, coarse: xr.Dataset, fine: xr.Dataset, *, progress: bool = False, workers: Workers = alone
+) -> Any:
     """Fit a method that learns in one pass, or not at all, to lazy fields, of which it reads one piece after the other.
 
     Args:
@@ -157,6 +79,7 @@ def fit_in_pieces(of: Any, coarse: xr.Dataset, fine: xr.Dataset, *, progress: bo
         coarse: coarse fields, in any names.
         fine: fine fields, in any names.
         progress: show a bar.
+        workers: who reads the pieces and counts in what is in them.
 
     Returns:
         The same downscaler, fitted.
@@ -176,7 +99,7 @@ def fit_in_pieces(of: Any, coarse: xr.Dataset, fine: xr.Dataset, *, progress: bo
     sample = archive.sample(times, SAMPLE_BYTES)
     with whole_or_nothing(of):
         of._settle(sample)
-        surveyed(of, learner, archive, sample, archive.pieces, Fitting(progress=progress))
+        surveyed(of, learner, archive, sample, archive.pieces, Fitting(progress=progress, workers=workers))
     return of
 
 
