@@ -10,6 +10,8 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dask.utils import key_split
+
 
 @contextmanager
 def steady() -> Iterator[Callable[[], object]]:
@@ -23,3 +25,5 @@ def steady() -> Iterator[Callable[[], object]]:
         yield gc.collect
     finally:
         gc.unfreeze()
+        # A hundred thousand names of tasks, which lie in between all that is freed and keep its pages.
+        key_split.cache_clear()
