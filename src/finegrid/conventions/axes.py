@@ -7,7 +7,7 @@ from. Where there are none, latitudes and longitudes over two dimensions make a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cf_xarray  # noqa: F401  (adds the `.cf` accessor)
@@ -71,9 +71,9 @@ def find_axes(fields: xr.Dataset, *, source: str) -> Axes:
     Raises:
         InputError: when there is no horizontal axis.
     """
-    dims = _field_dims(fields)
-    y, x = _find(fields, "y", dims), _find(fields, "x", dims)
-    plane = _plane(fields, dims)
+    dims, told = _field_dims(fields), _by_attributes(fields)
+    y, x = _find(fields, "y", dims, told), _find(fields, "x", dims, told)
+    plane = _plane(fields, dims, told)
     if plane is not None and (y is None or x is None or not _placed(fields, y)):
         rows, columns = (str(dim) for dim in fields[plane[0]].dims)
         y = y if y is not None and fields[y].dims == (rows,) else rows
@@ -85,9 +85,9 @@ def find_axes(fields: xr.Dataset, *, source: str) -> Axes:
     used = {str(fields[name].dims[0]) for name in (y, x)}
     time = _time(fields, dims)
     used |= {str(fields[time].dims[0])} if time else set()
-    member = _find(fields, "member", dims - used)
+    member = _find(fields, "member", dims - used, told)
     used |= {str(fields[member].dims[0])} if member else set()
-    return Axes(y, x, time, member, _find(fields, "level", dims - used), plane)
+    return Axes(y, x, time, member, _find(fields, "level", dims - used, told), plane)
 
 
 def is_time(variable: xr.DataArray) -> bool:
@@ -130,9 +130,9 @@ def _field_dims(fields: xr.Dataset) -> set[str]:
     return dims
 
 
-def _find(fields: xr.Dataset, kind: str, dims: set[str]) -> str | None:
+def _find(fields: xr.Dataset, kind: str, dims: set[str], told: Mapping[str, Sequence[str]]) -> str | None:
     """The 1-D coordinate of a kind; dimension coordinates go before others on the same dimension."""
-    by_attributes = [name for key in _CF_KEYS.get(kind, ()) for name in _by_attributes(fields, key)]
+    by_attributes = [name for key in _CF_KEYS.get(kind, ()) for name in told.get(key, ())]
     if kind == "member":
         by_attributes = [
             str(name) for name, c in fields.coords.items() if c.attrs.get("standard_name") == "realization"
@@ -145,9 +145,9 @@ def _find(fields: xr.Dataset, kind: str, dims: set[str]) -> str | None:
     return bare[0] if bare else None
 
 
-def _by_attributes(fields: xr.Dataset, key: str) -> Iterable[str]:
-    table = fields.cf.axes if key in "XYZ" else fields.cf.coordinates
-    return [str(name) for name in table.get(key, [])]
+def _by_attributes(fields: xr.Dataset) -> dict[str, list[str]]:
+    """Coordinates by what the file says of itself: X, Y, Z, latitude, longitude, vertical."""
+    return {key: list(map(str, names)) for key, names in {**fields.cf.axes, **fields.cf.coordinates}.items()}
 
 
 def _is_axis(coordinate: xr.DataArray, dims: set[str], kind: str) -> bool:
@@ -170,11 +170,11 @@ def undated_time(fields: xr.Dataset) -> str | None:
     return next((name for name in named if name in fields.dims), None)
 
 
-def _plane(fields: xr.Dataset, dims: set[str]) -> tuple[str, str] | None:
+def _plane(fields: xr.Dataset, dims: set[str], told: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
     """Names of latitudes and longitudes over the same two dimensions of the fields."""
     found = []
     for key in ("latitude", "longitude"):
-        named = [*_by_attributes(fields, key), *_PLANES[key]]
+        named = [*told.get(key, ()), *_PLANES[key]]
         fitting = [name for name in named if name in fields.coords and fields[name].ndim == 2]
         found.append(next((name for name in fitting if set(map(str, fields[name].dims)) <= dims), None))
     latitude, longitude = found

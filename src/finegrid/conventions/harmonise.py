@@ -267,10 +267,12 @@ def _places(fields: xr.Dataset, names: Names) -> tuple[xr.Dataset, dict[str, str
 
 def _values(fields: xr.Dataset, double: bool) -> xr.Dataset:
     """Float32 fields in the standard order, without encodings that no longer fit."""
-    for name, field in fields.data_vars.items():
-        dtype = np.float64 if double and field.dtype == np.float64 else np.float32
-        standard = field.transpose(*[dim for dim in _ORDER if dim in field.dims]).astype(dtype, copy=not double)
-        standard.encoding = {}
-        standard.attrs = {key: value for key, value in field.attrs.items() if key != "grid_mapping"}
-        fields[name] = standard
-    return fields
+    standard = {}
+    for name, field in fields.variables.items():
+        if name in fields.data_vars:
+            dtype = np.float64 if double and field.dtype == np.float64 else np.float32
+            ordered = field.transpose(*[dim for dim in _ORDER if dim in field.dims])
+            standard[name] = values = ordered.astype(dtype, copy=not double)
+            values.encoding = {}
+            values.attrs = {key: value for key, value in field.attrs.items() if key != "grid_mapping"}
+    return fields.assign(standard)
