@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
 
@@ -397,11 +399,16 @@ torch.set_num_threads(1)
 from finegrid.cli import main
 main(sys.argv[1:])
 """
+FITTING = ("fit", "--coarse", "coarse.nc", "--fine", "fine.nc", "--steps", "120", "--method", "resnet", "--out")
 
 
-def fitting(*more: str) -> list[str]:
-    job = ["fit", "--coarse", "coarse.nc", "--fine", "fine.nc", "--steps", "120", "--method", "resnet"]
-    return [sys.executable, "-c", INTERRUPTED, *job, *more]
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums of this process in the order of one that has a single thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 STOPPED = """
@@ -423,11 +430,11 @@ def test_ctrl_c_says_that_nothing_half_written_was_kept(files):
 
 
 @pytest.mark.slow
-def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files):
+def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files, one_thread):
     source = str(Path(finegrid_package.__file__).parents[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
-    subprocess.run(fitting("--out", "whole"), check=True, env=environment)
-    process = subprocess.Popen(fitting("--out", "model"), env=environment, stderr=subprocess.PIPE, text=True)
+    job = [sys.executable, "-c", INTERRUPTED, *FITTING, "model"]
+    process = subprocess.Popen(job, env=environment, stderr=subprocess.PIPE, text=True)
     log = files / "model.unfinished" / "log.jsonl"
     while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 2):
         time.sleep(0.02)
@@ -438,8 +445,8 @@ def test_after_ctrl_c_a_fit_goes_on_to_the_same_weights(files):
     assert "Nothing half-written" not in said
     assert (files / "model.unfinished" / "checkpoint.safetensors").exists()
     assert not (files / "model").exists()
-    again = [sys.executable, "-c", INTERRUPTED, "fit", "model.unfinished/recipe.yaml", "--out", "model", "--resume"]
-    subprocess.run(again, check=True, env=environment, capture_output=True)
+    assert finegrid("fit", "model.unfinished/recipe.yaml", "--out", "model", "--resume") == 0
+    assert finegrid(*FITTING, "whole") == 0
     assert (files / "model" / "weights.safetensors").read_bytes() == (
         files / "whole" / "weights.safetensors"
     ).read_bytes()

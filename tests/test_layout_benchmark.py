@@ -142,8 +142,8 @@ def test_emissions_make_the_climate_of_the_scenario_in_its_last_years(tmp_path):
     assert whole.command == f"{tmp_path} --option experiment=ssp126,ssp245 --option history=True"
 
 
-DAYS = [f"2014-{month:02d}-{day:02d}" for month in (1, 2) for day in range(1, 29)]
-DAYS += [f"2022-01-{day:02d}" for day in range(1, 29)]
+DAYS = [f"2014-{month:02d}-{day:02d}" for month in (1, 2) for day in range(1, 15)]
+DAYS += [f"2022-01-{day:02d}" for day in range(1, 15)]
 
 
 def test_states_of_the_atmosphere_are_forecast_and_forecasts_of_others_verified(tmp_path, capsys):
@@ -152,7 +152,7 @@ def test_states_of_the_atmosphere_are_forecast_and_forecasts_of_others_verified(
     assert inquiry_of(task) is INQUIRIES["forecasts"] and task.variables == ("z@500",)
     # A system that knows the truth of the next two days.
     z = fields.z.sel(level=500, drop=True)
-    inits = z.time.values[-28:-2]
+    inits = z.time.values[-14:-2]
     ahead = [z.sel(time=inits + np.timedelta64(lead, "D")).values for lead in (1, 2)]
     perfect = xr.Dataset(
         {"z@500": (("init", "lead", "latitude", "longitude"), np.stack(ahead, axis=1), {"units": "m"})},

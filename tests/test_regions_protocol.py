@@ -16,7 +16,7 @@ from finegrid.data import coarsen, synthetic
 from finegrid.downscalers import method
 from finegrid.pipeline.naming import named
 
-REGIONS = Regions(train=("maritime", "continental", "alpine"), test=("dry",), size=16, every=1, every_test=2)
+REGIONS = Regions(train=("maritime", "continental", "alpine"), test=("dry",), size=16, every=2, every_test=4)
 TASK = replace(find_task("mrms-x8"), variables=("pr",), factor=4, regions=REGIONS, block=8)
 
 

@@ -90,7 +90,12 @@ def find_axes(fields: xr.Dataset, *, source: str) -> Axes:
     return Axes(y, x, time, member, _find(fields, "level", dims - used, told), plane)
 
 
-def is_time(variable: xr.DataArray) -> bool:
+def fields_of(fields: xr.Dataset) -> dict[str, xr.Variable]:
+    """The data variables by name: a DataArray of each, with its coordinates, would take a hundred times as long."""
+    return {str(name): fields.variables[name] for name in fields.data_vars}
+
+
+def is_time(variable: xr.DataArray | xr.Variable) -> bool:
     """Whether values are dates, NumPy's or cftime's."""
     if variable.dtype != object or not variable.size:
         return variable.dtype.kind == "M"
@@ -99,11 +104,11 @@ def is_time(variable: xr.DataArray) -> bool:
 
 def grid_mapping_of(fields: xr.Dataset) -> str | None:
     """Name of the CF grid mapping variable that the fields refer to, or the only one that looks like it."""
-    for field in fields.data_vars.values():
+    for field in fields_of(fields).values():
         named = field.attrs.get("grid_mapping", field.encoding.get("grid_mapping"))
         # The extended form is "crs: x y".
         name = str(named).split(":")[0].strip()
-        if named and name in fields.variables and fields[name].size == 1:
+        if named and name in fields.variables and fields.variables[name].size == 1:
             return name
     keys = {"grid_mapping_name", "crs_wkt", "spatial_ref"}
     found = [str(name) for name, each in fields.variables.items() if keys & set(each.attrs) and each.size == 1]
@@ -112,11 +117,12 @@ def grid_mapping_of(fields: xr.Dataset) -> str | None:
 
 def bounds_of(fields: xr.Dataset, name: str) -> str | None:
     """Name of the bounds variable of a coordinate, when it is there and has two vertices per cell (four in a plane)."""
-    coordinate = fields[name]
+    coordinate = fields.variables[name]
     guesses = (coordinate.attrs.get("bounds"), coordinate.encoding.get("bounds"), f"{name}_bounds")
     for guess in guesses:
-        if guess in fields.variables and fields[guess].ndim == coordinate.ndim + 1:
-            fits = fields[guess].shape[-1] == 2 * coordinate.ndim and fields[guess].dims[:-1] == coordinate.dims
+        around = fields.variables.get(guess)
+        if around is not None and around.ndim == coordinate.ndim + 1:
+            fits = around.shape[-1] == 2 * coordinate.ndim and around.dims[:-1] == coordinate.dims
             return str(guess) if fits else None
     return None
 
@@ -124,7 +130,7 @@ def bounds_of(fields: xr.Dataset, name: str) -> str | None:
 def _field_dims(fields: xr.Dataset) -> set[str]:
     """Dimensions of the variables that can be fields: numbers over two dimensions or more."""
     dims: set[str] = set()
-    for field in fields.data_vars.values():
+    for field in fields_of(fields).values():
         if field.ndim >= 2 and field.dtype.kind in "fiub":
             dims |= {str(dim) for dim in field.dims if str(dim) not in _BOUNDS_LIKE}
     return dims
@@ -138,7 +144,7 @@ def _find(fields: xr.Dataset, kind: str, dims: set[str], told: Mapping[str, Sequ
             str(name) for name, c in fields.coords.items() if c.attrs.get("standard_name") == "realization"
         ]
     for names in (by_attributes, _NAMES[kind]):
-        found = [name for name in names if name in fields.coords and _is_axis(fields[name], dims, kind)]
+        found = [name for name in names if name in fields.coords and _is_axis(fields.variables[name], dims, kind)]
         if found:
             return min(found, key=lambda name: name not in fields.dims)
     bare = [name for name in _NAMES[kind] if kind == "member" and name in dims and name not in fields.coords]
@@ -150,7 +156,7 @@ def _by_attributes(fields: xr.Dataset) -> dict[str, list[str]]:
     return {key: list(map(str, names)) for key, names in {**fields.cf.axes, **fields.cf.coordinates}.items()}
 
 
-def _is_axis(coordinate: xr.DataArray, dims: set[str], kind: str) -> bool:
+def _is_axis(coordinate: xr.Variable, dims: set[str], kind: str) -> bool:
     kinds = "fiuUSO" if kind == "member" else "fiu"  # members may be called r1i1p1f1
     return coordinate.ndim == 1 and str(coordinate.dims[0]) in dims and coordinate.dtype.kind in kinds
 
@@ -158,7 +164,7 @@ def _is_axis(coordinate: xr.DataArray, dims: set[str], kind: str) -> bool:
 def _time(fields: xr.Dataset, dims: set[str]) -> str | None:
     dated = [
         str(name)
-        for name, c in fields.coords.items()
+        for name, c in ((name, fields.variables[name]) for name in fields.coords)
         if c.ndim == 1 and str(c.dims[0]) in dims and c.size and is_time(c)
     ]
     return min(dated, key=lambda name: (name not in fields.dims, name not in _NAMES["time"])) if dated else None

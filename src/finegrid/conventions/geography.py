@@ -151,12 +151,14 @@ def _eastward(fields: xr.Dataset, name: str, kind: Kind, source: str) -> tuple[x
         fields = fields.isel(x=turned.order)
     new = values[turned.order] - 360.0 * turned.turns
     _check_ascending(new, name, source)
+    coords: dict[str, Any] = {} if np.array_equal(new, fields["x"].values) else {"x": new}
     if "x_bounds" in fields.coords:
         bounds = fields["x_bounds"].values.astype(np.float64)
         circles = turned.turns[:, None] + np.round((bounds - values[turned.order][:, None]) / 360.0)
-        fields = fields.assign_coords(x_bounds=(("x", "bounds"), bounds - 360.0 * circles))
+        if circles.any():
+            coords["x_bounds"] = (("x", "bounds"), bounds - 360.0 * circles)
     changes = {"x_westward": turned.westward, "x_ascending": turned.ascending, "x_lowest": turned.lowest}
-    return fields.assign_coords(x=new), changes
+    return fields.assign_coords(coords) if coords else fields, changes
 
 
 def _check_ascending(values: NDArray[Any], name: str, source: str) -> None:
@@ -174,6 +176,7 @@ def _check_ascending(values: NDArray[Any], name: str, source: str) -> None:
 
 def _scaled(fields: xr.Dataset, metres: float, kind: Kind, names: Names, source: str) -> xr.Dataset:
     """Float64 values in degrees or metres, standard attributes, and bounds when the cells touch."""
+    coords, anew = dict[str, Any](), list[str]()
     for axis in ("y", "x"):
         values = fields[axis].values.astype(np.float64) * metres
         if kind == "latlon" and axis == "y" and np.abs(values).max() > 90.0 + 1e-6:
@@ -182,13 +185,13 @@ def _scaled(fields: xr.Dataset, metres: float, kind: Kind, names: Names, source:
                 "-90..90. Correct the coordinate, or its attributes if it is not latitude: "
                 f"fields['{names.y}'].attrs"
             )
-        fields = fields.assign_coords({axis: (axis, values, _ATTRIBUTES[kind][axis])})
+        coords[axis] = (axis, values, _ATTRIBUTES[kind][axis])
         if f"{axis}_bounds" in fields.coords:
             bounds = np.sort(fields[f"{axis}_bounds"].values.astype(np.float64) * metres, axis=1)
-            fields = fields.drop_vars(f"{axis}_bounds")
+            anew.append(f"{axis}_bounds")
             if np.allclose(bounds[1:, 0], bounds[:-1, 1], rtol=0, atol=1e-3 * float(np.diff(bounds).min())):
-                fields = fields.assign_coords({f"{axis}_bounds": ((axis, "bounds"), bounds)})
-    return fields
+                coords[f"{axis}_bounds"] = ((axis, "bounds"), bounds)
+    return fields.drop_vars(anew).assign_coords(coords)
 
 
 def _plane(fields: xr.Dataset, names: Names) -> tuple[xr.Dataset, dict[str, Any]]:

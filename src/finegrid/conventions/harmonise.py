@@ -20,6 +20,7 @@ from finegrid.conventions import geography, levels
 from finegrid.conventions.axes import (
     Axes,
     bounds_of,
+    fields_of,
     find_axes,
     grid_mapping_of,
     is_time,
@@ -138,7 +139,7 @@ def _names(fields: xr.Dataset, axes: Axes, mapping: str | None) -> Names:
         member=axes.member or "member",
         coordinates=coordinates,
         grid_mapping=mapping,
-        attached=any("grid_mapping" in field.attrs for field in fields.data_vars.values()),
+        attached=any("grid_mapping" in field.attrs for field in fields_of(fields).values()),
         bounds_dimension=str(fields[bounds[0]].dims[1]) if bounds else "bnds",
     )
 
@@ -146,7 +147,7 @@ def _names(fields: xr.Dataset, axes: Axes, mapping: str | None) -> Names:
 def _coordinate(fields: xr.Dataset, name: str) -> Coordinate:
     if name not in fields.coords:
         return Coordinate(dimension=name)
-    coordinate = fields[name]
+    coordinate = fields.variables[name]
     dated, bounds = is_time(coordinate), bounds_of(fields, name)
     stored = {
         key: str(coordinate.encoding[key]) for key in ("units", "calendar", "dtype") if key in coordinate.encoding
@@ -172,7 +173,7 @@ def _gridded(fields: xr.Dataset, axes: Axes, mapping: str | None, source: str) -
     horizontal = {str(fields[name].dims[0]) for name in (axes.y, axes.x)}
     others = [
         name
-        for name, field in fields.data_vars.items()
+        for name, field in fields_of(fields).items()
         if not horizontal <= set(map(str, field.dims)) or field.dtype.kind not in "fiub"
     ]
     known = [name for name in (axes.time, axes.y, axes.x, axes.member, axes.level) if name is not None]
@@ -182,7 +183,7 @@ def _gridded(fields: xr.Dataset, axes: Axes, mapping: str | None, source: str) -
     fields = fields.drop_vars([name for name in others if name in fields.data_vars])
     swaps = {str(fields[name].dims[0]): name for name in users if fields[name].ndim}
     fields = fields.swap_dims({dim: name for dim, name in swaps.items() if dim != name})
-    for name, field in fields.data_vars.items():
+    for name, field in fields_of(fields).items():
         unknown = [str(dim) for dim in field.dims if dim not in known and field.sizes[dim] > 1]
         if unknown:
             raise InputError(
@@ -206,7 +207,7 @@ def _of_quantiles(dimension: str) -> str:
 def _singletons(fields: xr.Dataset, axes: Axes) -> list[str]:
     """Dimensions of one value that the standard form does not have. A `member` is ours: it stays."""
     kept = {axes.time, axes.y, axes.x} | ({"member"} if axes.member == "member" else set())
-    used = {str(dim) for field in fields.data_vars.values() for dim in field.dims}
+    used = {str(dim) for field in fields_of(fields).values() for dim in field.dims}
     return [dim for dim in used if dim not in kept and fields.sizes[dim] == 1]
 
 
@@ -216,7 +217,7 @@ def _genuine(fields: xr.Dataset, level: str | None) -> str | None:
 
 def _orders(fields: xr.Dataset) -> dict[str, Any]:
     """The dimensions of the first field with most of them, and those of the fields that differ."""
-    orders = {str(name): tuple(map(str, field.dims)) for name, field in fields.data_vars.items()}
+    orders = {name: tuple(map(str, field.dims)) for name, field in fields_of(fields).items()}
     usual = max(orders.values(), key=len)
     return {"order": usual, "orders": {name: order for name, order in orders.items() if order != usual}}
 
@@ -268,11 +269,10 @@ def _places(fields: xr.Dataset, names: Names) -> tuple[xr.Dataset, dict[str, str
 def _values(fields: xr.Dataset, double: bool) -> xr.Dataset:
     """Float32 fields in the standard order, without encodings that no longer fit."""
     standard = {}
-    for name, field in fields.variables.items():
-        if name in fields.data_vars:
-            dtype = np.float64 if double and field.dtype == np.float64 else np.float32
-            ordered = field.transpose(*[dim for dim in _ORDER if dim in field.dims])
-            standard[name] = values = ordered.astype(dtype, copy=not double)
-            values.encoding = {}
-            values.attrs = {key: value for key, value in field.attrs.items() if key != "grid_mapping"}
+    for name, field in fields_of(fields).items():
+        dtype = np.float64 if double and field.dtype == np.float64 else np.float32
+        ordered = field.transpose(*[dim for dim in _ORDER if dim in field.dims])
+        standard[name] = values = ordered.astype(dtype, copy=not double)
+        values.encoding = {}
+        values.attrs = {key: value for key, value in field.attrs.items() if key != "grid_mapping"}
     return fields.assign(standard)
