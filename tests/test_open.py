@@ -253,3 +253,17 @@ def test_every_real_file_harmonises_and_comes_back(data_dir):
         expected = opened.astype("float32").assign_coords({name: opened[name] for name in opened.coords})
         xr.testing.assert_identical(back, expected)
         assert all(back[name].dims == opened[name].dims for name in opened.variables), file
+
+
+@pytest.mark.parametrize(("section", "number"), [(7, 6), (7, 3), (3, 1), (1, 2), (6, 7)])
+def test_sections_of_a_grib_message_in_another_order_are_refused(tmp_path, section, number):
+    # ecCodes frees some of these twice, and ends the process.
+    path = tmp_path / "a.grib"
+    write_grib(path, steps=1)
+    content, place = bytearray(path.read_bytes()), 16
+    while content[place + 4] != section:
+        place += int.from_bytes(content[place : place + 4], "big")
+    content[place + 4] = number
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="message 1 has no end where it says, or sections that do not fill it"):
+        open_fields(path)

@@ -15,6 +15,8 @@ from finegrid.conventions import InputError
 from finegrid.data.bounds import check_chunk
 
 _START, _END = b"GRIB", b"7777"
+# Sections of edition 2 that may follow one; grid, product and data may come again in a message (WMO, FM 92 GRIB).
+_FOLLOWING = {0: (1,), 1: (2, 3), 2: (3,), 3: (4,), 4: (5,), 5: (6,), 6: (7,), 7: (2, 3, 4)}
 # Bytes of the first section of edition 2.
 _HEAD = 16
 
@@ -41,7 +43,9 @@ def open_grib(path: Path) -> xr.Dataset:
 
 
 def _check_messages(path: Path) -> None:
-    """Every message is as long as it says, and its sections fill it: the library ends the process on some others.
+    """Every message is as long as it says, and its sections fill it in their order.
+
+    The library ends the process on some others.
 
     Raises:
         InputError: on a message that is cut off or damaged, or that would not fit into memory.
@@ -92,13 +96,13 @@ def _points(content: mmap.mmap, start: int) -> int:
 def _sections_fill(content: mmap.mmap, start: int, length: int) -> bool:
     if content[start + 7] != 2:
         return content[start + 7] == 1
-    place, end = start + _HEAD, start + length - len(_END)
+    place, end, before = start + _HEAD, start + length - len(_END), 0
     while place < end:
         size, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4]
-        if size < 5 or not 1 <= kind <= 7 or place + size > end:
+        if size < 5 or kind not in _FOLLOWING[before] or place + size > end:
             return False
-        place += size
-    return place == end
+        place, before = place + size, kind
+    return place == end and before == max(_FOLLOWING)
 
 
 def _true_longitudes(fields: xr.Dataset) -> xr.Dataset:
