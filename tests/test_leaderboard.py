@@ -1,6 +1,7 @@
 """The leaderboard grows by runs and by others' predictions; tasks go out as files and come back as entries."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,14 @@ def test_something_else_is_not_taken_for_a_board(tmp_path):
     (tmp_path / "board.json").write_text('{"other": 1}')
     with pytest.raises(InputError, match="expected a JSON file that finegrid benchmark"):
         Leaderboard.read(tmp_path / "board.json")
+
+
+def test_numbers_that_were_written_as_words_are_numbers(found, tmp_path):
+    Leaderboard().extended(found).write(tmp_path / "board.json")
+    text = (tmp_path / "board.json").read_text()
+    assert '"low": null' not in text
+    (tmp_path / "board.json").write_text(re.sub(r'"(value|low)": ([0-9.e+-]+)', r'"\1": "\2"', text))
+    assert Leaderboard.read(tmp_path / "board.json") == Leaderboard().extended(found)
 
 
 def test_the_page_has_a_picture_of_skill_and_cost(found):

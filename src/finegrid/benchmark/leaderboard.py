@@ -112,8 +112,9 @@ class Leaderboard:
             if plain[_FORMAT] != _VERSION:
                 raise ValueError(f"version {plain[_FORMAT]}")
             json.dumps(plain, allow_nan=False)
+            scores = TypeAdapter(_Scores)
             for each in plain["entries"]:
-                TypeAdapter(_Scores).validate_python(each["scores"])
+                each["scores"] = scores.dump_python(scores.validate_python(each["scores"]))
             return cls(TypeAdapter(tuple[Entry, ...]).validate_python(plain["entries"]))
         except OSError as error:
             raise InputError(
