@@ -81,7 +81,7 @@ def test_the_answer_is_that_of_the_pair_that_was_made_and_so_is_the_recipe(kind,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "biased"])  # that one runs below
 def test_the_recipe_runs(kind, folder, capsys):
     given(changed(KINDS[kind]))
     assert finegrid("check", "coarse.nc", "fine.nc", "--out", "recipe.yaml") == 0

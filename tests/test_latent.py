@@ -257,7 +257,7 @@ def test_members_have_nearly_the_mean_and_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.3 * toy.covariance.norm()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     made = head(toy.problem, inner={"name": "diffusion", "steps": 20})

@@ -125,7 +125,7 @@ def test_two_scales_together_have_the_mean_and_the_covariance_of_the_truth():
     assert (covariance - toy.covariance).norm() < 0.25 * toy.covariance.norm()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_modes_have_their_weights():
     toy = heads_toy.bimodal(4096)
     trained = heads_toy.fitted(head(toy.problem), toy, steps=300)

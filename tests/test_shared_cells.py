@@ -218,7 +218,7 @@ def near_their_limits(kind: str, shape: tuple[int, ...], generator: torch.Genera
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_can_be_met_between_limits_is_met_even_where_nearly_all_cells_lie_at_one(kind, pair, seed) -> None:
     operator, generator = MEANS[pair], torch.Generator().manual_seed(seed)
-    truth, highest = near_their_limits(kind, (48, 1, *operator.fine), generator)
+    truth, highest = near_their_limits(kind, (24, 1, *operator.fine), generator)
     coarse, size = operator.mean(truth), truth.std()
     raw = truth + size * torch.randn(truth.shape, generator=generator, dtype=torch.float64)
     constrained = CONSTRAINTS["bounded"](low=0.0).project(raw, coarse, operator, high=highest)

@@ -77,7 +77,7 @@ class BlockRows(nn.Module):
         """Weighted mean of each block, (..., H, W) -> (..., h, w)."""
         split = self._split(fine)
         filled = split if self._full else torch.where(self.valid, split, 0.0)
-        return (filled * self.share.to(fine.dtype)).sum((-3, -1))
+        return (filled * self.share.to(fine.dtype)).sum(-3).sum(-1)
 
     def max(self, fine: Tensor) -> Tensor:
         """Largest valid value of each block, (..., H, W) -> (..., h, w); 0 where none is valid."""
