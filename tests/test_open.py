@@ -267,3 +267,12 @@ def test_sections_of_a_grib_message_in_another_order_are_refused(tmp_path, secti
     path.write_bytes(content)
     with pytest.raises(InputError, match="message 1 has no end where it says, or sections that do not fill it"):
         open_fields(path)
+
+
+def test_a_dimension_without_a_name_is_refused(tmp_path):
+    fields = xr.Dataset({"tas": (("time", "lat", "lon"), np.zeros((2, 3, 4)))})
+    fields.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    described = tmp_path / "a.zarr" / "tas" / "zarr.json"
+    described.write_text(described.read_text().replace('"lat"', "null"))
+    with pytest.raises(InputError, match=r"'tas' of .*a\.zarr has a dimension without a name"):
+        open_fields(tmp_path / "a.zarr")

@@ -414,6 +414,30 @@ def test_a_model_folder_with_right_checksums_and_wrong_values_is_refused(tmp_pat
         card.read(folder)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("options", "networks"), 10**30),
+        (("options", "backbone", "depth"), 2**31),
+        (("options", "head"), {"name": "latent", "inner": {"name": "diffusion", "steps": 2**63 - 1}}),
+        (("state", "conservation", "statistics"), 3),
+        (("state", "conservation", "statistics", "scale"), [1.0, 2.0]),
+    ],
+)
+def test_a_network_of_a_size_that_its_weights_do_not_have_is_not_built(tmp_path, place, value):
+    network = READERS["network-sealed"]
+    folder = network.make(tmp_path / "model")
+    values = json.loads((folder / "model.json").read_text())
+    within_it = values
+    for name in place[:-1]:
+        within_it = within_it[name]
+    within_it[place[-1]] = value
+    (folder / "model.json").write_text(json.dumps(values))
+    network.seal(folder)
+    with pytest.raises(InputError, match="expected what it wrote, unchanged"):
+        network.read(folder)
+
+
 def heap_of(path: Path) -> int:
     """Where the texts and links of a NetCDF-4 file begin."""
     xr.Dataset({"a": ("x", np.zeros(3))}, {"x": [1.0, 2.0, 3.0]}).to_netcdf(path, engine="netcdf4")

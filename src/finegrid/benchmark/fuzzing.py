@@ -39,6 +39,8 @@ _PATIENCE = 60.0
 # Address space of a reader: torch and HDF5 map a few GB that they never touch.
 _MEMORY = 12 << 30
 _GOOD = ("read", "refused")
+# What went wrong with a reader, at most so many times.
+_TOLD = 10
 
 
 @dataclass
@@ -86,8 +88,9 @@ def fuzzed(count: int, *, readers: tuple[str, ...] = (), start: int = 0, say: Ca
         number = start
         while number < start + each:
             number = _run(name, number, start + each, found)
-        wrong = sum(reader == name for reader, _, _ in found.bad)
-        say(f"{name}: {each} inputs in {time.perf_counter() - begun:.0f} s, {wrong} wrong")
+        wrong = [f"{name} {number} {words}" for reader, number, words in found.bad if reader == name]
+        told = [f"{name}: {each} inputs in {time.perf_counter() - begun:.0f} s, {len(wrong)} wrong", *wrong[:_TOLD]]
+        say("\n".join(told))
     return found
 
 
@@ -206,8 +209,6 @@ def main() -> None:
         work(asked.worker[0], *map(int, asked.worker[1:]))
         return
     found = fuzzed(asked.count, readers=tuple(filter(None, asked.readers.split(","))), start=asked.start)
-    for reader, number, words in found.bad[:50]:
-        print(f"{reader} {number} {words}")  # noqa: T201
     sys.exit(bool(found.bad))
 
 

@@ -93,6 +93,12 @@ def _open_one(path: Path, chunks: Chunks) -> xr.Dataset:
             f"{path} holds no variables at its top level; {_EXPECTED} with gridded variables. Groups of a "
             "file are not read: copy the group with `ncks -G : -g GROUP in.nc out.nc`"
         )
+    nameless = [name for name, field in fields.variables.items() if None in field.dims]
+    if nameless:
+        raise InputError(
+            f"'{nameless[0]}' of {path} has a dimension without a name; expected a name for each, such as time, lat and "
+            "lon: set dimension_names in its zarr.json"
+        )
     if chunks is not None:
         return fields.chunk({dim: size for dim, size in chunks.items() if dim in fields.dims})
     return fields if fields.chunks else fields.chunk(_blocks(fields))

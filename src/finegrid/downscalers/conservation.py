@@ -138,7 +138,7 @@ class Conservation:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], domain: Domain) -> Self:
         """The constraint that `to_dict` described."""
-        found = cls.built(values["table"], Facts(domain, values["statistics"]))
+        found = cls.built(values["table"], Facts.stored(domain, values["statistics"]))
         for name, buffer in found._strengths().items():
             buffer.copy_(torch.tensor(values.get("learned", {}).get(name, buffer.tolist())).reshape(buffer.shape))
         return found

@@ -56,6 +56,18 @@ class Facts:
         tops = [top if top > bottom else bottom + 1.0 for bottom, top in zip(low, high, strict=True)]
         return cls(domain, {"scale": [each or 1.0 for each in scale], "low": list(low), "high": tops})
 
+    @classmethod
+    def stored(cls, domain: Domain, numbers: Mapping[str, Sequence[float]]) -> Self:
+        """The facts that a model file holds.
+
+        Raises:
+            Exception: where they are no numbers of each output.
+        """
+        found = {key: list(map(float, numbers[key])) for key in ("scale", "low", "high")}
+        if {len(each) for each in found.values()} != {len(domain.outputs)}:
+            raise ValueError(f"it has not one number of each of {len(domain.outputs)} variables")
+        return cls(domain, found)
+
     def made(self, table: Table, names: Sequence[str] = ()) -> Constraint:
         """The constraint of a table for some variables, by default for all that it can be for.
 

@@ -10,8 +10,11 @@ unet:latent               a backbone and a head
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from finegrid.backbones import BACKBONES
 from finegrid.constraints import CONSTRAINTS
@@ -30,6 +33,8 @@ from finegrid.training import Settings
 
 STATISTICAL: dict[str, type[Downscaler]] = {**BASELINES, **{each.name: each for each in (BoostedTrees, Blend)}}
 """All that one word names: the simple ones, and those that are built on them."""
+# What networks with few weights may still ask for, such as steps of a sampler.
+_LEAST_SIZE = 4096
 _ENSEMBLES = tuple(name for name, head in HEADS.items() if head.random)
 DOWNSCALERS: dict[str, type[Downscaler]] = {**STATISTICAL, NeuralDownscaler.name: NeuralDownscaler}
 
@@ -48,9 +53,24 @@ def load(folder: str | Path) -> Downscaler:
                 f"{folder} names the downscaler '{kind}'; expected one of {', '.join(DOWNSCALERS)}; install the "
                 f"finegrid version that wrote it: {description['versions'].get('finegrid', '')}"
             )
+        _check_sizes(options, tensors)
         if "settings" in options:
             options["settings"] = Settings(**options["settings"])
         return DOWNSCALERS[kind](**options).remember(description["state"], tensors)
+
+
+def _check_sizes(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """A network is not deeper, wider or more often there than there are weights: it would be built first, for hours."""
+    most = max(_LEAST_SIZE, sum(each.numel() for each in tensors.values()))
+    left = [options.get(part) for part in ("networks", "backbone", "head")]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += [each for name, each in value.items() if not str(name).startswith("seed")]
+        elif isinstance(value, list | tuple):
+            left += value
+        elif isinstance(value, int) and value > most:
+            raise ValueError(f"it asks for {value} of something, with fewer weights")
 
 
 def method(name: str, *, settings: Settings | None = None, **options: Any) -> Downscaler:
