@@ -96,7 +96,7 @@ def _open_one(path: Path, chunks: Chunks) -> xr.Dataset:
     nameless = [name for name, field in fields.variables.items() if None in field.dims]
     if nameless:
         raise InputError(
-            f"'{nameless[0]}' of {path} has a dimension without a name; expected a name for each, such as time, lat and "
+            f"'{nameless[0]}' of {path} has a dimension without a name; expected one for each, such as time, lat and "
             "lon: set dimension_names in its zarr.json"
         )
     if chunks is not None:
