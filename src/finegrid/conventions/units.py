@@ -130,7 +130,7 @@ def convert_units(
             f"Set them: fields['{field.name}'].attrs['units'] = '{target_units}'"
         )
     try:
-        scale, offset = _conversion(field, units, target_units, interval_seconds)
+        scale, offset = _conversion(field, str(units), target_units, interval_seconds)
     except InputError as error:
         raise InputError(f"variable '{field.name}' of {source}: {error}") from error
     same = isinstance(scale, float) and (scale, offset) == (1.0, 0.0)
