@@ -209,8 +209,12 @@ def test_what_a_compressed_piece_becomes_is_known_before_it_is_unpacked(codec):
     check_swelling(stored, codec, len(content))
     with pytest.raises(Swollen):
         check_swelling(stored, codec, len(content) - 1)
-    for end in range(30):  # damaged heads are left to the codec
-        check_swelling(stored[:end], codec, 1 << 62)
+    for end in range(30):  # damaged heads are left to the codec, if it looks where a piece ends
+        if codec == "blosc":
+            with pytest.raises(Swollen, match="read beyond its end"):
+                check_swelling(stored[:end], codec, 1 << 62)
+        else:
+            check_swelling(stored[:end], codec, 1 << 62)
 
 
 def test_a_frame_of_zstandard_that_does_not_state_its_size_is_counted_by_its_blocks():

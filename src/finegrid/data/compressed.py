@@ -3,7 +3,8 @@
 The codecs make room for what a piece says of itself, or for all that comes out of it: 33 kB of Zstandard become 1 GB.
 What is read here instead:
 
-    blosc            bytes in memory, in its header (offset 4)                      blosc.org, chunk format
+    blosc            bytes in memory, in its header (offset 4), and stored ones     blosc.org, chunk format
+                     (offset 12), which the codec takes for granted
     lz4 (numcodecs)  bytes in memory, before the block
     zstd             content size of the frame; without one, 128 kB a block         RFC 8878, section 3.1.1
     gzip, zlib       counted above 1 MB: deflate makes at most 1032 bytes of one    RFC 1951
@@ -20,17 +21,18 @@ from typing import Any
 
 # Smaller ones become 1 GB at most, for a length of 258 takes two bits: counting takes as long as unpacking.
 _COUNTED = 1 << 20
+_BLOSC_HEAD = 16
 _ZSTD, _ZSTD_BLOCK = b"\x28\xb5\x2f\xfd", 128 << 10
 _SIZE_BYTES, _WORD_BYTES = (0, 2, 4, 8), (0, 1, 2, 4)
 _PIECE, _GZIP_OR_ZLIB = 1 << 20, 47
 
 
 class Swollen(ValueError):
-    """A piece that becomes larger than it may, or that does not say how large it becomes."""
+    """A piece that becomes larger than it may, or that says it has more bytes than are there."""
 
 
 def check_swelling(content: memoryview, codec: str, most: int) -> None:
-    """A piece becomes no larger than `most` bytes; codecs that are not known are not looked at.
+    """A piece becomes no larger than `most` bytes, and is all there; codecs that are not known are not looked at.
 
     Args:
         content: as stored.
@@ -38,11 +40,13 @@ def check_swelling(content: memoryview, codec: str, most: int) -> None:
         most: bytes that it may have in memory.
 
     Raises:
-        Swollen: when it becomes larger.
+        Swollen: when it becomes larger, or would be read beyond its end.
     """
     measure = _MEASURES.get(codec)
     if measure is None:
         return
+    if codec == "blosc" and len(content) < max(_BLOSC_HEAD, int.from_bytes(content[12:16], "little")):
+        raise Swollen(f"a compressed piece of {len(content)} bytes is not whole: it would be read beyond its end")
     try:
         size = measure(content, most)
     except (IndexError, ValueError, EOFError, OSError, lzma.LZMAError, zlib.error):
