@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
+import gc
 import gzip
 import json
 import os
@@ -37,6 +39,7 @@ from finegrid.data import open_fields, write
 from finegrid.data.bounds import LIMIT_VARIABLE, largest_chunk
 from finegrid.data.compressed import Swollen, check_swelling
 from finegrid.data.damage import readable
+from finegrid.data.hdf5 import check_variables
 from finegrid.data.layouts import open_layout
 from finegrid.downscalers import load
 from finegrid.grids import storage
@@ -479,6 +482,23 @@ def test_heaps_of_good_files_and_words_like_them_are_passed_over(tmp_path):
     for left in (0, 3, 11):
         (tmp_path / "c.nc").write_bytes(b"GCOL\x01" + bytes(left))
         check_heaps(tmp_path / "c.nc")
+
+
+def test_nothing_of_a_file_is_left_to_the_garbage_collector(tmp_path):
+    # Of one that failed half way it would close the rest in any thread, beside whoever reads another file.
+    start = heap_of(tmp_path / "a.nc")
+    whole = (tmp_path / "a.nc").read_bytes()
+    gc.collect()
+    gc.disable()
+    try:
+        for place in range(start + 16, start + 200, 4):
+            (tmp_path / "b.nc").write_bytes(whole[:place] + b"\x80" + whole[place + 1 :])
+            with contextlib.suppress(InputError):
+                check_variables(tmp_path / "b.nc")
+            assert not any(type(each) is netCDF4.Dataset for each in gc.get_objects())
+            (tmp_path / "b.nc").unlink()
+    finally:
+        gc.enable()
 
 
 def test_files_are_opened_by_many_threads_at_once(tmp_path):

@@ -30,7 +30,8 @@ def check_variables(path: Path) -> None:
     """
     check_heaps(path)
     try:
-        with LOCK, netCDF4.Dataset(path, "r") as file:
+        # With strong references a file that fails half way is closed by the garbage collector, in any thread, unlocked.
+        with LOCK, netCDF4.Dataset(path, "r", keepweakref=True) as file:
             described = [
                 (name, each.dimensions, each.shape, each.chunking(), each.dtype)
                 for name, each in file.variables.items()
