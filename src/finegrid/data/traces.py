@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 _MOST = 64
 _LENGTH = 16
-_AT_ONCE = 64
+# Values of a variable in memory at once.
+_AT_ONCE = 1 << 20
 
 
 def traces(fields: xr.Dataset, names: Iterable[str], *, most: int | None = None) -> tuple[str, ...]:
@@ -27,8 +28,9 @@ def traces(fields: xr.Dataset, names: Iterable[str], *, most: int | None = None)
         range(count) if most is None else np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
     )
     wanted, found = sorted(names), list[str]()
-    for start in range(0, len(chosen), _AT_ONCE):
-        part = fields.isel(time=np.asarray(chosen[start : start + _AT_ONCE]))
+    step = max(1, _AT_ONCE // (fields.sizes["y"] * fields.sizes["x"]))
+    for start in range(0, len(chosen), step):
+        part = fields.isel(time=np.asarray(chosen[start : start + step]))
         found += map(_trace, zip(*(_plain(part[name]) for name in wanted), strict=True))
     return tuple(found)
 
