@@ -214,7 +214,7 @@ def test_what_a_compressed_piece_becomes_is_known_before_it_is_unpacked(codec):
         check_swelling(stored, codec, len(content) - 1)
     for end in range(30):  # damaged heads are left to the codec, if it looks where a piece ends
         if codec == "blosc":
-            with pytest.raises(Swollen, match="read beyond its end"):
+            with pytest.raises(ValueError, match="bytes is cut off"):
                 check_swelling(stored[:end], codec, 1 << 62)
         else:
             check_swelling(stored[:end], codec, 1 << 62)
@@ -486,16 +486,20 @@ def test_heaps_of_good_files_and_words_like_them_are_passed_over(tmp_path):
 
 def test_nothing_of_a_file_is_left_to_the_garbage_collector(tmp_path):
     # Of one that failed half way it would close the rest in any thread, beside whoever reads another file.
+    def alive() -> list[netCDF4.Dataset]:
+        return [each for each in gc.get_objects() if type(each) is netCDF4.Dataset]
+
     start = heap_of(tmp_path / "a.nc")
     whole = (tmp_path / "a.nc").read_bytes()
     gc.collect()
+    before = alive()  # of other tests: open files that are kept at hand
     gc.disable()
     try:
         for place in range(start + 16, start + 200, 4):
             (tmp_path / "b.nc").write_bytes(whole[:place] + b"\x80" + whole[place + 1 :])
             with contextlib.suppress(InputError):
                 check_variables(tmp_path / "b.nc")
-            assert not any(type(each) is netCDF4.Dataset for each in gc.get_objects())
+            assert all(any(each is other for other in before) for each in alive())
             (tmp_path / "b.nc").unlink()
     finally:
         gc.enable()

@@ -28,11 +28,11 @@ _PIECE, _GZIP_OR_ZLIB = 1 << 20, 47
 
 
 class Swollen(ValueError):
-    """A piece that becomes larger than it may, or that says it has more bytes than are there."""
+    """A piece that becomes larger than it may."""
 
 
 def check_swelling(content: memoryview, codec: str, most: int) -> None:
-    """A piece becomes no larger than `most` bytes, and is all there; codecs that are not known are not looked at.
+    """A piece becomes no larger than `most` bytes and its codec finds its end; unknown codecs are passed over.
 
     Args:
         content: as stored.
@@ -40,13 +40,14 @@ def check_swelling(content: memoryview, codec: str, most: int) -> None:
         most: bytes that it may have in memory.
 
     Raises:
-        Swollen: when it becomes larger, or would be read beyond its end.
+        Swollen: when it becomes larger.
+        ValueError: when it is cut off and its codec would read beyond it.
     """
     measure = _MEASURES.get(codec)
     if measure is None:
         return
     if codec == "blosc" and len(content) < max(_BLOSC_HEAD, int.from_bytes(content[12:16], "little")):
-        raise Swollen(f"a compressed piece of {len(content)} bytes is not whole: it would be read beyond its end")
+        raise ValueError(f"a compressed piece of {len(content)} bytes is cut off")
     try:
         size = measure(content, most)
     except (IndexError, ValueError, EOFError, OSError, lzma.LZMAError, zlib.error):
