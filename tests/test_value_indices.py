@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from scipy import stats
 
 from finegrid.conventions import InputError
 from finegrid.evaluation import INDICES, METRICS, ValueTable, evaluate, value_table
-from finegrid.evaluation.indices import USUAL_INDICES, series
+from finegrid.evaluation.indices import USUAL_INDICES, series, turned
 from finegrid.evaluation.indices.base import Cells, Clock
 from finegrid.evaluation.indices.space import correlations, e_folding
 from finegrid.evaluation.indices.spells import grouped_quantile, lengths
@@ -298,6 +299,46 @@ def test_blocks_of_rows_and_lazy_fields_change_nothing(truth, monkeypatch):
     for one, found in zip(expected, value_table(prediction.chunk(chunks), truth.chunk(chunks)).scores, strict=True):
         assert found.value == pytest.approx(one.value, rel=1e-12)
         np.testing.assert_allclose(found.map, one.map)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_record_that_is_kept_by_times_is_read_once_and_turned(truth, monkeypatch, tmp_path, members):
+    prediction = xr.concat([weather(seed=each) for each in range(4, 4 + members)], "member").squeeze()
+    gap = truth.copy(deep=True)
+    gap["tas"][5, 1, 2] = np.nan
+    expected = value_table(prediction, gap, indices="all").scores
+    monkeypatch.setattr(series, "_VALUES_AT_ONCE", TIMES * COLUMNS * 2 * members)
+    monkeypatch.setattr(turned, "_AT_ONCE", 250 * COLUMNS * ROWS * members)
+    monkeypatch.setattr(turned.tempfile, "tempdir", str(tmp_path))
+    read: dict[str, int] = {}
+
+    def counted(block, block_info=None):
+        if block_info is not None and block.size:
+            where = str(block_info[0]["array-location"])
+            read[where] = read.get(where, 0) + 1
+        return block
+
+    def by_times(fields):
+        chunked = fields.chunk(time=100)
+        return chunked.assign({name: each.copy(data=each.data.map_blocks(counted)) for name, each in chunked.items()})
+
+    kept = value_table(by_times(prediction), by_times(gap), indices="all").scores
+    for one, found in zip(expected, kept, strict=True):
+        assert found.value == pytest.approx(one.value, rel=1e-9, nan_ok=True), one.index
+        np.testing.assert_allclose(found.map, one.map)
+    # Two variables, of truth and prediction, whose chunks lie alike where there is one member; the first is asked more.
+    assert {count for where, count in read.items() if "(0, 100)" not in where} == {4 if members == 1 else 2}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_cannot_be_turned_is_refused_with_what_it_takes(truth, monkeypatch):
+    monkeypatch.setattr(series, "_VALUES_AT_ONCE", TIMES * COLUMNS * 2)
+    monkeypatch.setattr(turned.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    lazy = truth.chunk(time=100)
+    with pytest.raises(InputError, match=r"takes .* GB on the disk of .*\.to_zarr\(NEW\)"):
+        value_table(lazy, lazy)
+    (note,) = (each for each in evaluate(lazy, lazy, indices=True).notes if "no indices of the climate of tas" in each)
+    assert "free some" in note
 
 
 def test_the_index_of_an_ensemble_is_the_mean_over_its_members(truth):

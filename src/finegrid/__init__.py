@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from finegrid.downscalers.processors import processors as processors
     from finegrid.evaluation import Evaluation as Evaluation
     from finegrid.evaluation import evaluate as evaluate
-    from finegrid.evaluation import value_table as value_table
+    from finegrid.evaluation.value_table import value_table as value_table
     from finegrid.grids import Grid as Grid
     from finegrid.grids import Operator as Operator
     from finegrid.pipeline import Recipe as Recipe

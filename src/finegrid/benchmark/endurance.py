@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from finegrid.backbones.manner import Manner
-from finegrid.benchmark.faults import _long, _record, _task
+from finegrid.benchmark.faults import long_record, record_dim, task_at_hand
 from finegrid.benchmark.figures import Bench, Figure
 from finegrid.benchmark.speed import apart
 from finegrid.data import coarsen, open_fields, synthetic, write
@@ -182,15 +182,15 @@ def _prepared(folder: Path, name: str, times: int) -> None:
     if (folder / "model").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    task = _task()
+    task = task_at_hand()
     material = task.material()
     coarse, fine = material.at(material.learning)
     settings = Settings(steps=2, budget=None, patience=None)
     model = named(name, variables=task.variables)
     if isinstance(model, NeuralDownscaler):
         model = replace(model, settings=settings)
-    model.fit(*(each.isel({_record(each): slice(0, 200)}) for each in (coarse, fine))).save(folder / "model")
-    write(_long(coarse, times), folder / "coarse.nc")
+    model.fit(*(each.isel({record_dim(each): slice(0, 200)}) for each in (coarse, fine))).save(folder / "model")
+    write(long_record(coarse, times), folder / "coarse.nc")
 
 
 def _told(function: str, *arguments: object) -> dict[str, Any]:

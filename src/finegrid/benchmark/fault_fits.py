@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from finegrid.benchmark.faults import _task
+from finegrid.benchmark.faults import task_at_hand
 from finegrid.benchmark.figures import Bench, Figure
 from finegrid.data import write
 from finegrid.pipeline.workplace import unfinished
@@ -27,7 +27,7 @@ def fits(bench: Bench) -> list[Figure]:
     folder = bench.out / "fault-fits"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    task = _task()
+    task = task_at_hand()
     coarse, fine = task.material().at(task.material().learning)
     for name, fields in (("coarse", coarse), ("fine", fine)):
         write(fields, folder / f"{name}.nc")
@@ -57,7 +57,7 @@ def benchmarks(bench: Bench) -> list[Figure]:
     folder = bench.out / "fault-benchmarks"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    asked = [_task().name, "--methods", "bicubic,ridge,resnet-on-ridge", "--steps", "60", "--out"]
+    asked = [task_at_hand().name, "--methods", "bicubic,ridge,resnet-on-ridge", "--steps", "60", "--out"]
     command = [sys.executable, "-m", "finegrid", "benchmark", *asked]
     whole, part = folder / "whole", folder / "part"
     seconds = _timed([*command, str(whole)])

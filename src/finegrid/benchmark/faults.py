@@ -1,4 +1,4 @@
-"""What long jobs survive and what that costs: kills at random moments, workers, and the notes of finished blocks."""
+"""What long jobs survive and what that costs: kills at random moments, and the notes of finished blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -27,15 +26,13 @@ from finegrid.pipeline.workplace import unfinished
 
 _TASK, _OTHERWISE = "era5-uk-t2m-x4", "synthetic-x4"
 _KILLS, _TIMES = 20, 12_000
-# Blocks of a method that draws members, for workers: enough that their start does not count.
-_MEMBERS, _WORKED, _TURNS = 20, 8_000, 3
-_WRITTEN = 40_000
+_WRITTEN, _TURNS = 40_000, 3
 _SILENT = subprocess.DEVNULL
 
 
 def kills(bench: Bench) -> list[Figure]:
     """`finegrid downscale` killed at random moments, NetCDF and Zarr in turn, and what `--resume` makes of it."""
-    folder = _prepared(bench, "ridge", _TIMES)
+    folder = prepared(bench, "ridge", _TIMES)
     chance, found, lost = random.Random(0), [], []
     seconds = {form: _whole(folder, form) for form in (".nc", ".zarr")}
     for number in range(_KILLS):
@@ -46,38 +43,20 @@ def kills(bench: Bench) -> list[Figure]:
         found.append(identical(folder / f"part{form}", folder / f"whole{form}"))
         lost.append(kept)
         bench.say(f"{form} {number_of_signal.name}: {kept} blocks finished, {'the same' if found[-1] else 'DIFFERS'}")
-        _removed(folder / f"part{form}")
+        removed(folder / f"part{form}")
     words = f"{sum(found)} of {_KILLS} the same bits; stopped with {min(lost)} to {max(lost)} finished blocks"
-    _removed(folder)
+    removed(folder)
     return [Figure("downscale killed at random moments, then --resume", "the same bits", words, all(found))]
-
-
-def workers(bench: Bench) -> list[Figure]:
-    """Blocks a second of two workers against one: a method with members and quantiles, and one with a single answer."""
-    figures = []
-    for method, members, times in (("analogues", _MEMBERS, _WORKED), ("ridge", 1, _WRITTEN)):
-        folder = _prepared(bench, method, times)
-        rates: dict[int, list[float]] = {1: [], 2: []}
-        for _ in range(_TURNS):
-            for count, each in rates.items():
-                each.append(_rate(folder, count, members))
-                bench.say(f"{method}, {count} workers: {each[-1]:.1f} times a second")
-        _removed(folder)
-        ratio = max(rates[2]) / max(rates[1])
-        words = f"{ratio:.2f} times ({max(rates[2]):.0f} against {max(rates[1]):.0f} times a second)"
-        name = f"two workers against one, {method}, {members} members"
-        figures.append(Figure(name, ">= 1.7 times on two cores", words, ratio >= 1.7, {"rates": rates}))
-    return figures
 
 
 def notes(bench: Bench) -> list[Figure]:
     """What it costs that a job can go on: with blocks that are kept and noted, and without, in turns."""
-    folder = _prepared(bench, "ridge", _WRITTEN)
+    folder = prepared(bench, "ridge", _WRITTEN)
     seconds: dict[str, list[float]] = {"kept": [], "not kept": []}
     for _ in range(_TURNS):
         for how, each in seconds.items():
             each.append(_alone("processor_seconds", folder, how))
-    _removed(folder)
+    removed(folder)
     kept, bare = min(seconds["kept"]), min(seconds["not kept"])
     words = f"{100 * (kept / bare - 1):+.1f} % ({kept:.1f} against {bare:.1f} s of processors)"
     return [Figure("downscale: keeping finished blocks", "<= 5 %", words, kept <= 1.05 * bare, dict(seconds))]
@@ -119,31 +98,33 @@ def _about(fields: xr.Dataset) -> dict[str, str]:
     return {str(name): str(each) for name, each in fields.attrs.items() if name != "history"}
 
 
-def _prepared(bench: Bench, method: str, times: int) -> Path:
+def prepared(bench: Bench, method: str, times: int) -> Path:
     """A folder with a model and a record of so many hours."""
-    task = _task()
+    task = task_at_hand()
     material = task.material()
     folder = bench.out / "faults"
-    _removed(folder)
+    removed(folder)
     folder.mkdir(parents=True)
     coarse, fine = material.at(material.learning)
     named(method, variables=task.variables).fit(coarse, fine).save(folder / "model")
-    write(_long(coarse, times), folder / "coarse.nc")
+    write(long_record(coarse, times), folder / "coarse.nc")
     return folder
 
 
-def _long(coarse: xr.Dataset, times: int) -> xr.Dataset:
+def long_record(coarse: xr.Dataset, times: int) -> xr.Dataset:
     """So many hours of a record, again and again."""
-    record, stamps = _record(coarse), np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "h")
+    record, stamps = record_dim(coarse), np.datetime64("2001-01-01", "ns") + np.arange(times) * np.timedelta64(1, "h")
     return coarse.isel({record: np.arange(times) % coarse.sizes[record]}).assign_coords({record: stamps})
 
 
-def _task() -> Task:
+def task_at_hand() -> Task:
+    """The real task, or a synthetic one where the files are not there."""
     task = find_task(_TASK)
     return task if task.available else find_task(_OTHERWISE)
 
 
-def _record(fields: xr.Dataset) -> str:
+def record_dim(fields: xr.Dataset) -> str:
+    """The dimension of time."""
     return str(next(dim for dim in fields.dims if fields[dim].dtype.kind == "M"))
 
 
@@ -184,32 +165,13 @@ def _killed(folder: Path, form: str, after: float, number: int) -> int:
     return 0 if found is None else len(found.records)
 
 
-def _rate(folder: Path, count: int, members: int) -> float:
-    """Times a second with so many workers."""
-    return _alone("rate", folder, count, members)
-
-
 def _alone(function: str, *arguments: object) -> float:
     """What a function of this module gives in a process of its own."""
     return float(apart(__name__, function, *arguments))
 
 
-def rate(folder: str, count: str, members: str) -> float:
-    """The same, in a process of its own; the whole call counts, but not the start of the workers."""
-    from distributed import LocalCluster
-
-    place, how = Path(folder), {"quantiles": [0.1, 0.5, 0.9]} if int(members) > 1 else {}
-    settings: dict[str, Any] = {"members": int(members), "guard": "off", **how}
-    with LocalCluster(n_workers=int(count), threads_per_worker=1, dashboard_address=":0") as cluster:
-        where = {"scheduler": cluster.scheduler_address, **settings}
-        # Once for what every worker has to load.
-        downscale(place / "model", place / "coarse.nc", place / "first.zarr", time="2001-01-01/2001-01-20", **where)
-        start = time.perf_counter()
-        done = downscale(place / "model", place / "coarse.nc", place / "out.zarr", **where)
-        return done.times / (time.perf_counter() - start)
-
-
-def _removed(path: Path) -> None:
+def removed(path: Path) -> None:
+    """Without an output, or what there is of it."""
     for each in (path, unfinished(path)):
         if each.is_dir():
             shutil.rmtree(each)

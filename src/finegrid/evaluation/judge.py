@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -43,6 +44,7 @@ def evaluate(
     metrics: Sequence[str] = USUAL,
     thresholds: Mapping[str, float] | None = None,
     workers: Workers = alone,
+    folder: str | Path | None = None,
 ) -> Evaluation:
     """Score a prediction on the times that all fields share; they need not fit in memory.
 
@@ -64,6 +66,7 @@ def evaluate(
         metrics: names in METRICS, or "all"; the error that methods are ranked by is always among them.
         thresholds: of the events of the variables, in the units of the truth; by default the 95th percentile of it.
         workers: who sums and counts; by default this process.
+        folder: for files that are kept while indices are counted, which all workers see; by default the system's.
 
     Raises:
         InputError: when the fields cannot be compared, or the prediction is missing where there is a truth.
@@ -75,7 +78,7 @@ def evaluate(
     cases = align({method: prediction, **others}, truth, coarse, variables=variables)
     chosen, limits = metrics_of(metrics), dict(thresholds or {})
     found = [_judge(case, chosen, limits.get(case.name), workers, block=block, seed=seed) for case in cases]
-    climate, why = _climate(cases, indices, workers)
+    climate, why = _climate(cases, indices, workers, folder)
     return Evaluation(
         method=method,
         scores=tuple(score for judged in found for score in judged.scores),
@@ -91,14 +94,14 @@ def evaluate(
 
 
 def _climate(
-    cases: Sequence[Case], wanted: bool | str | Sequence[str], workers: Workers
+    cases: Sequence[Case], wanted: bool | str | Sequence[str], workers: Workers, folder: str | Path | None
 ) -> tuple[tuple[IndexScore, ...], tuple[str, ...]]:
     """Indices of all variables that have them, and notes about the others."""
     found: list[IndexScore] = []
     why: list[str] = []
     for case in cases if wanted else ():
         try:
-            found += measure(case, None if wanted is True else wanted or (), workers=workers)
+            found += measure(case, None if wanted is True else wanted or (), workers=workers, folder=folder)
         except InputError as error:
             if wanted is not True and wanted != ALL:
                 raise

@@ -17,6 +17,7 @@ from finegrid.conventions import InputError, harmonise
 from finegrid.conventions.errors import provenance
 from finegrid.data import Writer, open_fields
 from finegrid.data.damage import readable
+from finegrid.data.working import Workers
 from finegrid.evaluation import USUAL, Evaluation, evaluate
 from finegrid.evaluation.indices import ALL
 from finegrid.evaluation.parts import Part, between_variables, climate_change
@@ -86,7 +87,7 @@ def evaluate_files(
         connected(workers, scheduler) as client,
         readable(*everything),
     ):
-        drawn = {} if low is None else _interpolated(low, right, given, variables, folder)
+        drawn = {} if low is None else _interpolated(low, right, given, variables, folder, workers_of(client))
         rivals = {key: each for key, each in {**drawn, **others}.items() if key != name}
         found = evaluate(
             given,
@@ -101,6 +102,7 @@ def evaluate_files(
             metrics=metrics,
             thresholds=thresholds,
             workers=workers_of(client),
+            folder=folder,
         )
         period = _period([each for each in (given, right, low) if each is not None])
         origin = origin_of(whole, prediction, coarse, period, model=model)
@@ -145,7 +147,12 @@ def _task(prediction: xr.Dataset) -> str:
 
 
 def _interpolated(
-    coarse: xr.Dataset, truth: xr.Dataset, prediction: xr.Dataset, variables: Sequence[str] | None, folder: Path
+    coarse: xr.Dataset,
+    truth: xr.Dataset,
+    prediction: xr.Dataset,
+    variables: Sequence[str] | None,
+    folder: Path,
+    workers: Workers,
 ) -> dict[str, xr.Dataset]:
     """Interpolations of the coarse fields on the predicted times, in temporary files; none where grids do not fit."""
     times = [harmonise(fields)[0].indexes["time"] for fields in (coarse, prediction)]
@@ -158,7 +165,7 @@ def _interpolated(
         try:
             downscaler = named(name, variables=variables).fit(_few(coarse, truth), truth, validate=0.0)
             with Writer(path, compression=0) as writer:
-                for block in downscaler.predict_blocks(standard):
+                for block in downscaler.blocks(downscaler.read(standard), workers=workers):
                     writer.append(block)
         except InputError:
             return {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +52,11 @@ class Clock:
         return abs(self.step_days - 1.0) < 0.1
 
 
-Partners = Callable[[Callable[[Array], Array]], Iterator[tuple[Array, Array]]]
+Away = Callable[[slice], Array]
+"""Distances (cell, partner) in km from each cell to some partners."""
+Partners = Callable[[Callable[[tuple[Array, Away]], Any]], Iterator[Any]]
 """Cells with which others are correlated, block by block: what is to be made of their values (time, member, partner)
-goes in; that, and the distances (cell, partner) in km from each cell to each partner, come out."""
+and of their distances goes in; that comes out."""
 
 
 @dataclass(frozen=True, eq=False)

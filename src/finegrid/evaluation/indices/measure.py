@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,14 +22,14 @@ from finegrid.data.working import Workers, alone
 from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.indices import ALL, INDICES, USUAL_INDICES
+from finegrid.evaluation.indices.around import KM, Around, farthest
 from finegrid.evaluation.indices.base import IN_UNITS, Cells, Clock, Index
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.indices.series import LEAST_TIMES, Series, values_of
+from finegrid.evaluation.indices.turned import turned
 from finegrid.grids import cells as places
-from finegrid.grids.geometry import EARTH_RADIUS
 
 TRUTH = ""
-_KM = 1000.0
 # Rows and columns from which cells are taken to be correlated with all others.
 _SAMPLED = 10
 # Part of a mean over cells below which its spread is that of the arithmetic.
@@ -37,7 +39,11 @@ Parts = dict[str, dict[str, Array]]
 
 
 def measure(
-    case: Case, wanted: str | Sequence[str] | None = None, *, workers: Workers = alone
+    case: Case,
+    wanted: str | Sequence[str] | None = None,
+    *,
+    workers: Workers = alone,
+    folder: str | Path | None = None,
 ) -> tuple[IndexScore, ...]:
     """Indices of all methods of one variable.
 
@@ -45,15 +51,24 @@ def measure(
         case: truth and predictions on common ground.
         wanted: names in INDICES, or "all"; by default the usual ones that the variable and its times have.
         workers: who counts.
+        folder: where the record may be turned (`turned`), which all workers see; by default the system's.
 
     Raises:
-        InputError: on an unknown name, an index that does not apply, too few times or steps that differ.
+        InputError: on an unknown name, an index that does not apply, too few times, steps that differ, or a disk that
+            has no room to turn the record.
     """
     series = Series.of(case)
-    chosen = _chosen(series, wanted)
-    measured = Measured.empty(series)
+    chosen, blocks = _chosen(series, wanted), list(series.blocks())
+    with turned({TRUTH: series.truth, **series.predictions}, blocks, workers, folder) as fields:
+        measured = _measured(Measured.empty(series, fields), chosen, blocks, workers)
+    return tuple(_score(measured, index, method) for index in chosen for method in series.predictions)
+
+
+def _measured(measured: Measured, chosen: Sequence[Index], blocks: Sequence[slice], workers: Workers) -> Measured:
+    """All statistics of all rows."""
+    series = measured.series
     counted = partial(_counted, series.clock, [index for index in chosen if not index.is_spatial])
-    pieces = (Rows.of(measured.fields, rows) for rows in series.blocks())
+    pieces = (Rows.of(measured.fields, rows) for rows in blocks)
     for found in workers(Rows.read, counted, pieces):
         measured.include(found)
     if not measured.known.any():
@@ -64,7 +79,7 @@ def measure(
     for index in chosen:
         if index.is_spatial:
             measured.correlate(index, workers)
-    return tuple(_score(measured, index, method) for index in chosen for method in series.predictions)
+    return measured
 
 
 def _chosen(series: Series, wanted: str | Sequence[str] | None) -> list[Index]:
@@ -113,7 +128,7 @@ class Counted:
     Attributes:
         rows: which ones.
         enough: cells with enough values (cell,).
-        mask: times and cells (time, cell) that count, eight times in a byte.
+        mask: times and cells (time, cell) that count, eight times in a byte; of one cell where it is that of all.
         parts: statistics (part, cell with enough values) by index and method.
     """
 
@@ -128,7 +143,9 @@ def _counted(clock: Clock, indices: Sequence[Index], held: tuple[slice, dict[str
     rows, values = held
     mask = np.logical_and.reduce([np.isfinite(each).all(axis=1) for each in values.values()])
     enough = mask.sum(axis=0) >= LEAST_TIMES
-    packed, parts = np.packbits(mask & enough, axis=0), {index.name: dict[str, Array]() for index in indices}
+    # Of twenty years of the Earth it would be a gigabyte, and most often nothing is missing.
+    packed = np.packbits(np.ones_like(mask[:, :1]) if mask.all() else mask & enough, axis=0)
+    parts = {index.name: dict[str, Array]() for index in indices}
     if not enough.any():
         return Counted(rows, enough, packed, {})
     true = np.where(mask[:, None, enough], values[TRUTH][..., enough], np.nan)
@@ -139,45 +156,28 @@ def _counted(clock: Clock, indices: Sequence[Index], held: tuple[slice, dict[str
     return Counted(rows, enough, packed, parts)
 
 
-@dataclass(frozen=True, eq=False)
-class Around:
-    """Some rows of one field, lazily; times and cells (time, cell) that count, eight times in a byte; which cells."""
-
-    field: xr.DataArray
-    mask: NDArray[np.uint8]
-    kept: NDArray[np.bool_]
-
-    def read(self) -> Array:
-        """Their values (time, member, cell that counts)."""
-        mask = np.unpackbits(self.mask, axis=0, count=self.field.sizes["time"])[:, self.kept].astype(bool)
-        return np.where(mask[:, None], values_of(self.field)[..., self.kept], np.nan)
-
-
 @dataclass
 class Measured:
     """Statistics of every cell, growing with every block.
 
     Attributes:
         series: what is measured.
+        fields: the truth under an empty name, and the predictions by method.
         known: cells with enough values (y, x).
         parts: statistics (part, y * x) by index and method, the truth under an empty name; NaN where not known.
         masks: for each block of rows, the times and cells (time, cell) that count, eight times in a byte.
     """
 
     series: Series
+    fields: Mapping[str, xr.DataArray]
     known: NDArray[np.bool_]
     parts: Parts = field(default_factory=dict)
     masks: list[tuple[slice, NDArray[np.uint8]]] = field(default_factory=list)
 
     @classmethod
-    def empty(cls, series: Series) -> Measured:
+    def empty(cls, series: Series, fields: Mapping[str, xr.DataArray]) -> Measured:
         """Nothing yet."""
-        return cls(series, np.zeros((series.truth.sizes["y"], series.truth.sizes["x"]), dtype=bool))
-
-    @property
-    def fields(self) -> Mapping[str, xr.DataArray]:
-        """The truth, and the predictions by method."""
-        return {TRUTH: self.series.truth, **self.series.predictions}
+        return cls(series, fields, np.zeros((series.truth.sizes["y"], series.truth.sizes["x"]), dtype=bool))
 
     def include(self, found: Counted) -> None:
         """Take in a block of rows."""
@@ -195,14 +195,14 @@ class Measured:
         sampled = self.known[np.ix_(rows, columns)].ravel()
         place = (rows[:, None] * self.known.shape[1] + columns).ravel()[sampled]
         grid = self.series.grid
-        centres, width = places.middles(grid), float(np.sqrt(np.median(grid.area[self.known]))) / _KM
-        reach = 0.5 * float(_distance(centres[place], centres[self.known.ravel()]).max()) if len(place) else 0.0
+        centres, width = places.middles(grid), float(np.sqrt(np.median(grid.area[self.known]))) / KM
+        reach = 0.5 * farthest(centres[place], centres[self.known.ravel()]) if len(place) else 0.0
         mask = np.logical_and.reduce(
             [np.isfinite(values_of(each.isel(y=rows, x=columns))).all(axis=1) for each in self.fields.values()]
         )[:, sampled]
         for name, each in self.fields.items():
             values = np.where(mask[:, None], values_of(each.isel(y=rows, x=columns))[..., sampled], np.nan)
-            partners = partial(self._partners, each, centres, place, workers)
+            partners = partial(self._partners, each, centres, centres[place], workers)
             if reach > width:
                 cells = Cells(values, self.series.clock, partners, width, reach)
                 self._keep(index.name, name, index.of(cells), place)
@@ -211,26 +211,21 @@ class Measured:
         self,
         field: xr.DataArray,
         centres: Array,
-        place: NDArray[np.intp],
+        sampled: Array,
         workers: Workers,
-        work: Callable[[Array], Array],
-    ) -> Iterator[tuple[Array, Array]]:
+        work: Callable[[tuple[Array, Array]], Any],
+    ) -> Iterator[Any]:
         columns = self.known.shape[1]
-        some = [(rows, packed) for rows, packed in self.masks if self.known[rows].any()]
-        pieces = (Around(field.isel(y=rows), packed, self.known[rows].ravel()) for rows, packed in some)
-        for (rows, _), found in zip(some, workers(Around.read, work, pieces), strict=True):
-            around = centres[rows.start * columns : rows.stop * columns][self.known[rows].ravel()]
-            yield found, _distance(centres[place], around)
+        some = [(rows, packed, self.known[rows].ravel()) for rows, packed in self.masks if self.known[rows].any()]
+        pieces = (
+            Around(field.isel(y=rows), packed, kept, centres[rows.start * columns :][: len(kept)][kept], sampled)
+            for rows, packed, kept in some
+        )
+        return workers(Around.read, work, pieces)  # type: ignore[misc]
 
     def _keep(self, index: str, name: str, found: Array, place: NDArray[np.intp]) -> None:
         empty = np.full((len(found), self.known.size), np.nan)
         self.parts.setdefault(index, {}).setdefault(name, empty)[:, place] = found
-
-
-def _distance(first: Array, second: Array) -> Array:
-    """Distances (n, m) in km between unit vectors (n, 3) and (m, 3)."""
-    chord = np.sqrt(np.maximum(2 - 2 * first @ second.T, 0))
-    return np.asarray(2 * np.arcsin(np.minimum(chord / 2, 1)) * EARTH_RADIUS / _KM)
 
 
 def _score(measured: Measured, index: Index, method: str) -> IndexScore:

@@ -26,8 +26,8 @@ LEAST_TIMES = 30
 _DAY = 86_400.0
 _SHORT, _GAP = 0.9, 1.5
 _RAINY = ("precipitation", "rainfall")
-# Values of all members in a block of rows: 64 MiB as float64, and some ten arrays of that size while they are judged.
-_VALUES_AT_ONCE = 1 << 23
+# Values of all members in a block of rows: 32 MiB as float64, and some ten arrays of that size while they are judged.
+_VALUES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,19 +10,21 @@ cells. L may be larger than the domain. Half a cell is the least and a hundred d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finegrid.evaluation.averaging import Array, ratio
-from finegrid.evaluation.indices.base import RATIO, Cells, Clock, Index, Kind, anomalies
+from finegrid.evaluation.indices.base import RATIO, Away, Cells, Clock, Index, Kind, anomalies
 
 _LEAST_RINGS = 3
 _LEAST_CELLS = 16
 _TRIED = 400
 _FARTHEST = 100.0
+# Partners at once: a hundred correlations of each stay in the caches.
+_AT_ONCE = 1 << 10
 
 
 def _centred(values: Array, clock: Clock) -> Array:
@@ -75,20 +77,32 @@ class Rings:
         """Nothing yet."""
         return cls(width, *(np.zeros((members, cells, rings)) for _ in range(3)))
 
+    def fresh(self) -> Rings:
+        """The same rings, with nothing taken in yet."""
+        return replace(self, **{name: np.zeros_like(getattr(self, name)) for name in ("total", "count", "distance")})
+
+    def include(self, other: Rings) -> None:
+        """Take in what was summed elsewhere."""
+        for name in ("total", "count", "distance"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
     def add(self, found: Array, distance: Array) -> None:
         """Take in correlations (member, cell, partner) at distances (cell, partner)."""
-        members, cells, rings = self.total.shape
-        ring = np.broadcast_to(np.rint(distance / self.width).astype(np.intp), found.shape)
-        row = np.arange(members * cells).reshape(members, cells, 1) * rings
-        # The ring around zero is the cell itself.
-        counted = np.isfinite(found) & (ring > 0) & (ring < rings)
-        place = (row + ring)[counted]
-        for sums, values in (
-            (self.total, found),
-            (self.count, np.ones_like(found)),
-            (self.distance, np.broadcast_to(distance, found.shape)),
-        ):
-            sums += np.bincount(place, weights=values[counted], minlength=sums.size).reshape(sums.shape)
+        _, cells, rings = self.total.shape
+        # One ring more for what lies beyond the last.
+        ring = np.minimum(np.rint(distance / self.width).astype(np.intp), rings)
+        ring += np.arange(cells)[:, None] * (rings + 1)
+
+        def summed(weights: Array) -> Array:
+            sums = np.bincount(ring.ravel(), weights.ravel(), cells * (rings + 1)).reshape(cells, -1)
+            sums[:, 0] = 0  # the ring around zero is the cell itself
+            return np.asarray(sums[:, :rings], dtype=np.float64)
+
+        for member, values in enumerate(found):
+            known = np.isfinite(values)
+            self.total[member] += summed(np.where(known, values, 0.0))
+            self.count[member] += summed(known)
+            self.distance[member] += summed(np.where(known, distance, 0.0))
 
     def lengths(self) -> Array:
         """E-folding distances (member, cell) in km."""
@@ -120,13 +134,19 @@ def _length(cells: Cells) -> Array:
         raise ValueError("correlations in space need partners")
     own = _centred(cells.values, cells.clock)
     rings = Rings.empty(own.shape[0], own.shape[2], 1 + int(np.ceil(cells.reach / cells.width)), cells.width)
-    for found, distance in cells.partners(partial(_correlated, own, cells.clock)):
-        rings.add(found, distance)
+    for found in cells.partners(partial(_around, own, cells.clock, rings)):
+        rings.include(found)
     return rings.lengths().reshape(1, -1)
 
 
-def _correlated(own: Array, clock: Clock, partners: Array) -> Array:
-    return correlations(own, _centred(partners, clock))
+def _around(own: Array, clock: Clock, empty: Rings, partners: tuple[Array, Away]) -> Rings:
+    """Rings of the correlations with partners, of which these are the values and the distances."""
+    values, distance = partners
+    rings = empty.fresh()
+    for start in range(0, values.shape[-1], _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        rings.add(correlations(own, _centred(values[..., some], clock)), distance(some))
+    return rings
 
 
 def _many_cells(kind: Kind) -> bool:

@@ -34,7 +34,7 @@ def reads_of(fields: Sequence[xr.DataArray], block: int) -> Iterator[list[slice]
     """
     values = [max(1, field.size // max(1, field.sizes["time"])) for field in fields]
     most, pieces = max(1, _AT_ONCE // sum(values)), list[slice]()
-    for piece in _pieces_of(fields[0], max(1, block // max(values)), most):
+    for piece in runs_of(fields[0], max(1, block // max(values)), most):
         if pieces and piece.stop - pieces[0].start > most:
             yield pieces
             pieces = []
@@ -43,7 +43,7 @@ def reads_of(fields: Sequence[xr.DataArray], block: int) -> Iterator[list[slice]
         yield pieces
 
 
-def _pieces_of(field: xr.DataArray, block: int, most: int) -> Iterator[slice]:
+def runs_of(field: xr.DataArray, block: int, most: int) -> Iterator[slice]:
     """Runs of whole chunks of at most `block` times, longer chunks one by one, those beyond `most` times in parts."""
     start, stop = 0, 0
     for chunk in field.chunksizes.get("time", (1,) * field.sizes["time"]):
