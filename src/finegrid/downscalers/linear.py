@@ -64,7 +64,7 @@ class LinearMap(Regression):
         targets = self._targets(everything, self._start, shared=seen.local is None)
         parts = []
         for cells in cell_chunks(seen, targets.shape[1]):
-            wanted = targets[:, :, cells].permute(2, 0, 1).double()
+            wanted = targets[:, :, cells].permute(2, 0, 1).double().contiguous()
             parts.append(_solved(solver, seen.at(cells).matrix(), wanted, self._strength))
         self._weights = torch.cat(parts)
 

@@ -116,7 +116,7 @@ class Regression(Downscaler):
     def _chunks(self, seen: Prepared, targets: Tensor, *, every: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
         """Predictors and targets, (cell, time, predictor) and (cell, time, target), some cells at a time."""
         for cells in cell_chunks(seen, targets.shape[1], every=every):
-            yield completed(seen.at(cells).matrix(), targets[:, :, cells].permute(2, 0, 1).double())
+            yield completed(seen.at(cells).matrix(), targets[:, :, cells].permute(2, 0, 1).double().contiguous())
 
     def _learnt(self) -> State:
         features = self._known_features()
@@ -146,9 +146,9 @@ def judged_every(seen: Prepared) -> int:
     return math.ceil(seen.cells / float(enough))
 
 
-def cell_chunks(seen: Prepared, targets: int, *, every: int = 1) -> Iterator[slice]:
-    """Slices of the cells whose matrices fit in memory together."""
-    size = every * max(1, int(_CHUNK_BYTES / (8 * seen.times * (seen.width + targets))))
+def cell_chunks(seen: Prepared, targets: int, *, every: int = 1, most: float = _CHUNK_BYTES) -> Iterator[slice]:
+    """Slices of the cells whose matrices take at most so many bytes together."""
+    size = every * max(1, int(most / (8 * seen.times * (seen.width + targets))))
     for start in range(0, seen.cells, size):
         yield slice(start, min(start + size, seen.cells), every)
 

@@ -26,8 +26,8 @@ from finegrid.downscalers.domain import Domain
 from finegrid.downscalers.facts import Facts
 from finegrid.downscalers.fitting import Fitting
 
-# Pieces of a stretch. What is found in one is as large as a regression, so that it must not be too few.
-_TOGETHER = 8
+# Stretches of an archive, and pieces of one at the least: what is found in a stretch is as large as a regression.
+_STRETCHES, _TOGETHER = 64, 8
 
 
 @dataclass(eq=False)
@@ -118,9 +118,9 @@ class Stretch:
     @classmethod
     def all(cls, lazy: Pair, pieces: Sequence[range], halo: int) -> Iterator[Stretch]:
         """Those of an archive, one after the other."""
-        count = lazy.fine.sizes["time"]
-        for start in range(0, len(pieces), _TOGETHER):
-            some = pieces[start : start + _TOGETHER]
+        count, together = lazy.fine.sizes["time"], _together(pieces)
+        for start in range(0, len(pieces), together):
+            some = pieces[start : start + together]
             first, last = max(0, some[0].start - halo), min(count, some[-1].stop + halo)
             own = tuple(range(each.start - first, each.stop - first) for each in some)
             yield cls(lazy.coarse.isel(time=slice(first, last)), lazy.fine.isel(time=slice(first, last)), own)
@@ -165,13 +165,17 @@ def one_reading(
     """Read some times of an archive once, for the regressions and, if it `counts`, for everything else."""
     like = replace(lazy, coarse=lazy.coarse.isel(time=slice(0)).load(), fine=lazy.fine.isel(time=slice(0)).load())
     stretches, found = Stretch.all(lazy, pieces, halo), Counts()
-    with bar("reading the archive", -(-len(pieces) // _TOGETHER), show=how.progress) as step:
+    with bar("reading the archive", -(-len(pieces) // _together(pieces)), show=how.progress) as step:
         for counted, learnt in how.workers(_lazily, Counting(like, sums, halo, counts), stretches):
             found.include(counted)
             for each, theirs in zip(sums, learnt, strict=True):
                 each.include(theirs)
             step()
     return found
+
+
+def _together(pieces: Sequence[range]) -> int:
+    return max(_TOGETHER, len(pieces) // _STRETCHES)
 
 
 def _lazily(stretch: Stretch) -> Stretch:

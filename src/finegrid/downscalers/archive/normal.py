@@ -17,6 +17,9 @@ from finegrid.downscalers.linear import LinearMap
 from finegrid.downscalers.regression import cell_chunks
 from finegrid.downscalers.solvers import RidgePenalty
 
+# Bytes of the matrices of some cells, which stay in the caches: sums of all cells are larger than these by far.
+_CHUNK_BYTES = 8e6
+
 
 class NormalEquations:
     """Sums of products for a ridge regression that has learnt from a sample."""
@@ -50,15 +53,15 @@ class NormalEquations:
         """Count in some times of a pair."""
         seen = _at(self._features, part, inner)
         targets = self._of._targets(part, self._of._start, shared=seen.local is None)[inner]
-        for cells in cell_chunks(seen, targets.shape[1]):
+        for cells in cell_chunks(seen, targets.shape[1], most=_CHUNK_BYTES):
             z = seen.at(cells).matrix()
-            y = targets[:, :, cells].permute(2, 0, 1).double()
+            y = targets[:, :, cells].permute(2, 0, 1).double().contiguous()
             known = torch.isfinite(y)
             if not known.all():
                 z = z * known.any(-1, keepdim=True)
                 y = torch.where(known, y, z @ self._known[cells])
-            self._gram[cells] += z.mT @ z
-            self._moments[cells] += z.mT @ y
+            self._gram[cells].baddbmm_(z.mT, z)
+            self._moments[cells].baddbmm_(z.mT, y)
 
     def weights(self) -> Tensor:
         """The weights (cell, predictor, target) of all that was counted in."""
