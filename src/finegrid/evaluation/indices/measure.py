@@ -23,7 +23,7 @@ from finegrid.evaluation.alignment import Case
 from finegrid.evaluation.averaging import Array
 from finegrid.evaluation.indices import ALL, INDICES, USUAL_INDICES
 from finegrid.evaluation.indices.around import KM, Around, farthest
-from finegrid.evaluation.indices.base import IN_UNITS, Cells, Clock, Index
+from finegrid.evaluation.indices.base import IN_UNITS, Away, Cells, Clock, Index
 from finegrid.evaluation.indices.found import IndexScore
 from finegrid.evaluation.indices.series import LEAST_TIMES, Series, values_of
 from finegrid.evaluation.indices.turned import turned
@@ -213,7 +213,7 @@ class Measured:
         centres: Array,
         sampled: Array,
         workers: Workers,
-        work: Callable[[tuple[Array, Array]], Any],
+        work: Callable[[tuple[Array, Away]], Any],
     ) -> Iterator[Any]:
         columns = self.known.shape[1]
         some = [(rows, packed, self.known[rows].ravel()) for rows, packed in self.masks if self.known[rows].any()]
@@ -221,7 +221,7 @@ class Measured:
             Around(field.isel(y=rows), packed, kept, centres[rows.start * columns :][: len(kept)][kept], sampled)
             for rows, packed, kept in some
         )
-        return workers(Around.read, work, pieces)  # type: ignore[misc]
+        return workers(Around.read, work, pieces)
 
     def _keep(self, index: str, name: str, found: Array, place: NDArray[np.intp]) -> None:
         empty = np.full((len(found), self.known.size), np.nan)

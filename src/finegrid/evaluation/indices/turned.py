@@ -84,7 +84,7 @@ class Turned:
     def put(self, part: tuple[int, NDArray[Any]]) -> None:
         """Write values (y, time, member, x) from a time on."""
         start, values = part
-        with Failures(self.path, _KEPT), self.path.open("r+b", buffering=0) as file:
+        with Failures(self.path, _KEPT), self.path.open("r+b") as file:
             for row, each in enumerate(np.ascontiguousarray(values, dtype=self.dtype)):
                 place = (row * self.shape[1] + start) * math.prod(self.shape[2:])
                 file.seek(place * self.dtype.itemsize)
@@ -120,7 +120,8 @@ def _turned(field: xr.DataArray, path: Path, blocks: Sequence[slice], workers: W
         pass
     chunks = (tuple(block.stop - block.start for block in blocks), times, members, columns)
     meta = np.empty((0, 0, 0, 0), made.dtype)
-    values = dask.array.from_array(made, chunks, name=f"turned-{path}", meta=meta)  # type: ignore[no-untyped-call]
+    plain: dict[str, Any] = {"name": f"turned-{path}", "fancy": False, "meta": meta}
+    values = dask.array.from_array(made, chunks, **plain)  # type: ignore[no-untyped-call]
     found = ordered.copy(data=values)
     return found.isel(member=0, drop=True) if single else found
 
