@@ -4,8 +4,10 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import dask
 import pytest
 import xarray as xr
 
@@ -58,6 +60,16 @@ def assert_same(path: str, other: str) -> None:
         xr.testing.assert_identical(a.drop_attrs(deep=False), b.drop_attrs(deep=False)[[str(n) for n in a.variables]])
         assert all(a[name].values.tobytes() == b[name].values.tobytes() for name in a.variables)
         assert {**a.attrs, "history": ""} == {**b.attrs, "history": ""}
+
+
+def test_processes_of_this_machine_keep_the_memory_that_they_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def environ() -> dict[str, object]:
+        return dask.config.get("distributed.nanny.pre-spawn-environ")
+
+    monkeypatch.setattr(distributed, "LocalCluster", lambda **how: nullcontext(environ()))
+    with cluster.processes(2) as given:
+        assert "OMP_NUM_THREADS" in given and "MALLOC_TRIM_THRESHOLD_" not in given
+    assert "MALLOC_TRIM_THRESHOLD_" in environ()
 
 
 HOW = [

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from finegrid.conventions import InputError
+from finegrid.data.working import alone
 from finegrid.evaluation import INDICES, METRICS, ValueTable, evaluate, value_table
 from finegrid.evaluation.indices import USUAL_INDICES, series, turned
 from finegrid.evaluation.indices.base import Cells, Clock
@@ -329,6 +330,18 @@ def test_a_record_that_is_kept_by_times_is_read_once_and_turned(truth, monkeypat
     # Two variables, of truth and prediction, whose chunks lie alike where there is one member; the first is asked more.
     assert {count for where, count in read.items() if "(0, 100)" not in where} == {4 if members == 1 else 2}
     assert not list(tmp_path.iterdir())
+
+
+def test_a_turned_record_is_found_from_another_folder_too(truth, monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    field = truth.tas.rename(lat="y", lon="x")
+    blocks = [slice(0, 2), slice(2, 4), slice(4, ROWS)]
+    with turned.turned({"a": field.chunk(time=100)}, blocks, alone, ".") as found:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        np.testing.assert_array_equal(found["a"].isel(y=blocks[1]).values, field[:, 2:4].transpose("y", "time", "x"))
+        monkeypatch.chdir(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["elsewhere"]
 
 
 def test_a_record_that_cannot_be_turned_is_refused_with_what_it_takes(truth, monkeypatch):

@@ -6,7 +6,6 @@ The whole call counts, with what the command itself puts together, but not the s
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +126,6 @@ def _judgeable(folder: Path) -> None:
     coarse, fine = (open_fields(folder / f"{name}.zarr") for name in ("coarse", "fine"))
     few = slice(0, 8)
     model = Bilinear(constraint="add").fit(coarse.isel(time=few).load(), fine.isel(time=few).load())
-    shutil.rmtree(folder / "made.zarr", ignore_errors=True)
     with Writer(folder / "made.zarr") as writer:
         for block in model.predict_blocks(coarse):
             writer.append(block)

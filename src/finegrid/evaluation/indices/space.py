@@ -10,7 +10,7 @@ cells. L may be larger than the domain. Half a cell is the least and a hundred d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -79,12 +79,14 @@ class Rings:
 
     def fresh(self) -> Rings:
         """The same rings, with nothing taken in yet."""
-        return replace(self, **{name: np.zeros_like(getattr(self, name)) for name in ("total", "count", "distance")})
+        members, cells, rings = self.total.shape
+        return Rings.empty(members, cells, rings, self.width)
 
     def include(self, other: Rings) -> None:
         """Take in what was summed elsewhere."""
-        for name in ("total", "count", "distance"):
-            getattr(self, name).__iadd__(getattr(other, name))
+        self.total += other.total
+        self.count += other.count
+        self.distance += other.distance
 
     def add(self, found: Array, distance: Array) -> None:
         """Take in correlations (member, cell, partner) at distances (cell, partner)."""

@@ -51,10 +51,11 @@ def turned(
     if not again:
         yield dict(fields)
         return
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".indices-") as place:
-        _check_room(Path(place), again.values())
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".indices-") as name_of_place:
+        place = Path(name_of_place).absolute()  # workers may be in another folder
+        _check_room(place, again.values())
         made = {
-            name: _turned(each, Path(place) / f"{number}.raw", blocks, workers)
+            name: _turned(each, place / f"{number}.raw", blocks, workers)
             for number, (name, each) in enumerate(again.items())
         }
         yield {**fields, **made}
